@@ -1,0 +1,206 @@
+"""Every exchange, queue, routing key and message there is, as data; `CHANNELS` is the one place where one is added."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal
+from uuid import UUID
+
+from contracts.member_changed import MemberChangedV1
+from contracts.membership_updated import MembershipUpdatedV1
+from contracts.schedule_tick import ScheduleTickV1
+from contracts.wire import WireModel
+
+Argument = str | int
+
+RETRY_DELAY_MS: Final = 30_000
+DELIVERY_LIMIT: Final = 20
+# RabbitMQ 4 drops what a queue without a dead-letter exchange has delivered 20 times, and looking at what is parked is a
+# delivery. -1 lifts the limit there but makes RabbitMQ 3.10 drop at the second delivery, so: a number nobody reaches.
+PARKED_DELIVERY_LIMIT: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable topic exchange."""
+
+    name: str
+    kind: Literal["topic"] = "topic"
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue with the arguments it is declared with."""
+
+    name: str
+    arguments: Mapping[str, Argument]
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFamily:
+    """A main queue, the queue its failures wait in for their retry, and the one where they end for a human to see."""
+
+    main: Queue
+    retry: Queue
+    parked: Queue
+
+    @property
+    def queues(self) -> tuple[Queue, Queue, Queue]:
+        """All three: the targets of dead-lettering come first, so that declaring in this order leaves no gap."""
+        return (self.parked, self.retry, self.main)
+
+
+def queue_family(name: str) -> QueueFamily:
+    """The queues of one consumer: rejected by main, a message waits in retry and returns; nothing leaves parked by itself.
+
+    Quorum queues that dead-letter at least once need `x-overflow=reject-publish`: without it RabbitMQ falls back to at most once.
+    """
+    return QueueFamily(
+        main=Queue(
+            name,
+            MappingProxyType(
+                {
+                    "x-queue-type": "quorum",
+                    "x-delivery-limit": DELIVERY_LIMIT,
+                    "x-overflow": "reject-publish",
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": f"{name}.retry",
+                    "x-dead-letter-strategy": "at-least-once",
+                }
+            ),
+        ),
+        retry=Queue(
+            f"{name}.retry",
+            MappingProxyType(
+                {
+                    "x-queue-type": "quorum",
+                    "x-message-ttl": RETRY_DELAY_MS,
+                    "x-overflow": "reject-publish",
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": name,
+                    "x-dead-letter-strategy": "at-least-once",
+                }
+            ),
+        ),
+        parked=Queue(
+            f"{name}.parked",
+            MappingProxyType(
+                {
+                    "x-queue-type": "quorum",
+                    "x-delivery-limit": PARKED_DELIVERY_LIMIT,
+                    "x-overflow": "reject-publish",
+                }
+            ),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One message on its way: what it is, where it is published, who sends it and who takes it.
+
+    `routing_key` is a pattern whose `{names}` are ids; `queue` is None where subscribers bind queues of their own, and
+    `consumed` is False while this version has no consumer, so that its queue is not declared and does not fill unread.
+    """
+
+    message_type: str
+    model: type[WireModel]
+    summary: str
+    direction: Literal["inbound", "outbound"]
+    exchange: Exchange
+    routing_key: str
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    examples: tuple[str, ...]
+    queue: QueueFamily | None = None
+    consumed: bool = True
+    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    version: int = 1
+
+    @property
+    def binding_key(self) -> str:
+        """What a queue binds to take every message of this channel: the routing key with `*` for each parameter."""
+        return self.routing_key.format_map(dict.fromkeys(self.parameters, "*"))
+
+    @property
+    def schema_name(self) -> str:
+        """The stem of the generated JSON Schema's file name."""
+        return f"{self.message_type.lower()}.v{self.version}"
+
+
+INBOUND: Final = Exchange("rollcall.inbound")
+COMMANDS: Final = Exchange("rollcall.commands")
+EVENTS: Final = Exchange("rollcall.events")
+EXCHANGES: Final = (INBOUND, COMMANDS, EVENTS)
+
+MEMBER_CHANGES: Final = queue_family("rollcall.member-changes")
+TICKS: Final = queue_family("rollcall.ticks")
+
+MEMBER_CHANGED: Final = Channel(
+    message_type="MEMBER_CHANGED",
+    model=MemberChangedV1,
+    summary="A source says what one member is now, or that it has left.",
+    direction="inbound",
+    exchange=INBOUND,
+    routing_key="member.changed",
+    producers=("upstream directories", "rollcall publish"),
+    consumers=("rollcall worker",),
+    queue=MEMBER_CHANGES,
+    examples=("full_upsert", "partial_upsert", "clearing_upsert", "removal", "unknown_fields"),
+)
+SCHEDULE_TICK: Final = Channel(
+    message_type="SCHEDULE_TICK",
+    model=ScheduleTickV1,
+    summary="It is time to look which schedules are due.",
+    direction="inbound",
+    exchange=COMMANDS,
+    routing_key="schedule.tick",
+    producers=("rollcall ticker", "cloud schedulers"),
+    consumers=("rollcall worker",),
+    queue=TICKS,
+    consumed=False,
+    examples=("own_form", "cloud_scheduler"),
+)
+MEMBERSHIP_UPDATED: Final = Channel(
+    message_type="MEMBERSHIP_UPDATED",
+    model=MembershipUpdatedV1,
+    summary="One member's standing or facts changed; exactly one event per member version, in order per member.",
+    direction="outbound",
+    exchange=EVENTS,
+    routing_key="membership.updated.{companyId}",
+    parameters=MappingProxyType({"companyId": "The company's id, a UUID: no dots."}),
+    producers=("rollcall relay",),
+    consumers=("subscribers, each with a queue of its own",),
+    examples=("new_member", "expiry", "removal", "local_member"),
+)
+
+CHANNELS: Final = (MEMBER_CHANGED, SCHEDULE_TICK, MEMBERSHIP_UPDATED)
+
+
+def webhook_routing_key(connection_id: UUID) -> str:
+    """The routing key of a webhook of this connection."""
+    return f"webhook.{connection_id}"
+
+
+def member_changed_routing_key() -> str:
+    """The routing key of every upstream change."""
+    return MEMBER_CHANGED.routing_key
+
+
+def schedule_tick_routing_key() -> str:
+    """The routing key of every tick."""
+    return SCHEDULE_TICK.routing_key
+
+
+def job_routing_key(kind: str) -> str:
+    """The routing key of a job; raises ValueError for a kind that is not one word of the key."""
+    if not kind or not kind.replace("_", "").isalnum() or not kind.isascii():
+        raise ValueError("a job kind is ASCII letters, digits and underscores")
+    return f"job.{kind}"
+
+
+def membership_updated_routing_key(company_id: UUID) -> str:
+    """The routing key of the events of this company."""
+    return f"membership.updated.{company_id}"

@@ -1,0 +1,1 @@
+"""What runs Rollcall: the local stack for a machine of one's own, and what production is deployed with."""

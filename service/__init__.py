@@ -1,0 +1,1 @@
+"""Rollcall's service: one direction from the doors to the database; `docs/` and the README have the map."""

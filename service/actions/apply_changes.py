@@ -1,0 +1,147 @@
+"""The one way to change a member: lock, decide, and write the members, their audit, the inbox and the outbox in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import Final, assert_never
+
+from uuid_utils.compat import uuid7
+
+from service import translation
+from service.domain.change import Change, HoldPlaced, HoldReleased, InboxKey, Rules, TimePassed, UpstreamRemoval, UpstreamUpsert
+from service.domain.errors import Contention, UnfitData
+from service.domain.fold import Fold
+from service.domain.member import ConnectionId, Member, MemberId
+from service.domain.outcome import Outcome, Result
+from service.store.clock import read_clock
+from service.store.companies import grace_of_companies
+from service.store.connections import rules_of_connections
+from service.store.database import Database, Tx
+from service.store.inbox import claim_messages, release_messages
+from service.store.member_events import insert_member_events
+from service.store.members import MemberKeys, delete_tombstones, insert_members, lock_members, update_members
+from service.store.outbox import insert_outbox
+
+__all__ = ["apply_changes"]
+
+_ATTEMPTS: Final = 6
+_PAUSE_SECONDS: Final = 0.01
+
+_DUPLICATE: Final = Result(Outcome.DUPLICATE, "this message was taken in before")
+_NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "there is no such connection")
+_NO_SUCH_MEMBER: Final = Result(Outcome.REFUSED, "there is no such member")
+
+
+async def apply_changes(db: Database, changes: Sequence[Change], *, default_grace_days: int) -> list[Result]:
+    """Apply changes in their order and answer what became of each, in the same order.
+
+    One transaction for all of them; where the database refuses the data of one, the batch is split until that one stands alone
+    and is Refused. Raises Unavailable, and Contention where others stay in the way: what was committed by then answers
+    `duplicate` when the same changes are given again.
+    """
+    if not changes:
+        return []
+    for attempt in range(_ATTEMPTS):
+        try:
+            return await _apply_together(db, changes, default_grace_days)
+        except Contention:
+            if attempt == _ATTEMPTS - 1 and len(changes) == 1:
+                raise
+            await asyncio.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))  # noqa: S311  # not a secret
+        except UnfitData as error:
+            if len(changes) == 1:
+                return [Result(Outcome.REFUSED, str(error))]
+            break
+    # In order: a member's later change must find its earlier one applied.
+    middle = len(changes) // 2
+    first = await apply_changes(db, changes[:middle], default_grace_days=default_grace_days)
+    return first + await apply_changes(db, changes[middle:], default_grace_days=default_grace_days)
+
+
+async def _apply_together(db: Database, changes: Sequence[Change], default_grace_days: int) -> list[Result]:
+    async with db.transaction() as tx:
+        upstream = [change for change in changes if isinstance(change, UpstreamUpsert | UpstreamRemoval)]
+        connections = await rules_of_connections(tx, {change.connection_id for change in upstream}, default_grace_days)
+        known = [change for change in upstream if change.connection_id in connections]
+        new_keys = await claim_messages(tx, {change.inbox_key for change in known if change.inbox_key is not None})
+        local_ids = {change.member_id for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)}
+        members = await lock_members(tx, _keys(known, local_ids))
+        local_rules = await _rules_of_members([member for member in members if member.id in local_ids], tx, default_grace_days)
+        fold = Fold(members, await read_clock(tx))
+        results = _fold(fold, changes, connections, local_rules, new_keys)
+        await _write(tx, fold)
+        await release_messages(tx, _unsettled(changes, results, new_keys))
+        return results
+
+
+def _keys(upstream: Sequence[UpstreamUpsert | UpstreamRemoval], ids: set[MemberId]) -> MemberKeys:
+    national_ids = (
+        (change.company_id, national_id)
+        for change in upstream
+        if isinstance(change, UpstreamUpsert) and (national_id := change.fields.get("national_id")) is not None
+    )
+    return MemberKeys({(change.connection_id, change.external_id) for change in upstream}, set(national_ids), ids)
+
+
+async def _rules_of_members(members: Sequence[Member], tx: Tx, default_grace_days: int) -> dict[MemberId, Rules]:
+    """What holds for local changes: the company's grace and nothing else."""
+    if not members:
+        return {}
+    graces = await grace_of_companies(tx, {member.company_id for member in members}, default_grace_days)
+    return {member.id: Rules(member.company_id, graces[member.company_id]) for member in members}
+
+
+def _fold(
+    fold: Fold,
+    changes: Sequence[Change],
+    connections: Mapping[ConnectionId, Rules],
+    local_rules: Mapping[MemberId, Rules],
+    new_keys: set[InboxKey],
+) -> list[Result]:
+    """Decide each change over what the ones before it left; a message that comes twice in one batch counts once."""
+    results: list[Result] = []
+    open_keys = set(new_keys)
+    for change in changes:
+        match change:
+            case UpstreamUpsert() | UpstreamRemoval():
+                rules, key = connections.get(change.connection_id), change.inbox_key
+            case HoldPlaced() | HoldReleased() | TimePassed():
+                rules, key = local_rules.get(change.member_id), None
+            case _:
+                assert_never(change)
+        if rules is None:
+            results.append(_NO_SUCH_CONNECTION if isinstance(change, UpstreamUpsert | UpstreamRemoval) else _NO_SUCH_MEMBER)
+        elif key is not None and key not in open_keys:
+            results.append(_DUPLICATE)
+        else:
+            results.append(result := fold.take(change, rules, MemberId(uuid7())))
+            if key is not None and result.settled:
+                open_keys.discard(key)
+    return results
+
+
+def _unsettled(changes: Sequence[Change], results: Sequence[Result], new_keys: set[InboxKey]) -> set[InboxKey]:
+    """Messages taken in by this transaction whose every copy was refused or in conflict."""
+    settled = {_inbox_key(change) for change, result in zip(changes, results, strict=True) if result.settled}
+    return new_keys - settled
+
+
+def _inbox_key(change: Change) -> InboxKey | None:
+    return change.inbox_key if isinstance(change, UpstreamUpsert | UpstreamRemoval) else None
+
+
+async def _write(tx: Tx, fold: Fold) -> None:
+    if absorbed := fold.absorbed:
+        await delete_tombstones(tx, absorbed)
+    if updated := fold.updated:
+        written = await update_members(tx, [member for member, _ in updated], [version for _, version in updated])
+        if written != len(updated):
+            message = f"{len(updated) - written} members changed under their lock"
+            raise Contention(message)
+    if inserted := fold.inserted:
+        await insert_members(tx, inserted)
+    if fold.versions:
+        await insert_member_events(tx, [translation.to_member_event(version, fold.now) for version in fold.versions])
+        await insert_outbox(tx, [translation.to_membership_updated(version, fold.now) for version in fold.versions])

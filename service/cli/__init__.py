@@ -1,0 +1,44 @@
+"""The `rollcall` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from deploy.local_stack import StackUnavailable
+from service.cli import directory, events, processes, stack
+from service.clients.inbound import NotDeliveredError
+from service.domain.errors import RollcallError
+from service.settings import SettingsError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rollcall",
+    help="Keeps every system's idea of who is a member in step.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Its tracebacks would print local variables: those are members' data.
+    pretty_exceptions_enable=False,
+)
+processes.add_to(app)
+stack.add_to(app)
+directory.add_to(app)
+events.add_to(app)
+
+# What went wrong is said in a sentence; anything else is a defect and shows its traceback.
+_EXPLAINED: Final = (RollcallError, SettingsError, StackUnavailable, NotDeliveredError)
+
+
+def main() -> None:
+    """Run the command; a problem with a known cause is one line on stderr and exit status 1."""
+    try:
+        app()
+    except _EXPLAINED as error:
+        Console(stderr=True).print(f"[bold red]rollcall:[/] {error}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,154 @@
+"""`rollcall companies` and `rollcall connections`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Annotated, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.domain.change import SOURCE_FIELDS, VersionKind
+from service.domain.errors import Contention, RollcallError
+from service.settings import load_settings
+from service.store.companies import CompanyRow, find_company, insert_company, list_companies
+from service.store.connections import insert_connection, list_connections
+from service.store.database import Database, Tx
+
+__all__ = ["add_to", "in_transaction"]
+
+T = TypeVar("T")
+
+companies = typer.Typer(no_args_is_help=True, help="Whose members they are.")
+connections = typer.Typer(no_args_is_help=True, help="Where members come from.")
+
+
+class Kind(StrEnum):
+    """What a connection's source is."""
+
+    STREAM = "stream"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(companies, name="companies")
+    app.add_typer(connections, name="connections")
+
+
+def in_transaction(work: Callable[[Tx], Awaitable[T]]) -> T:
+    """Run `work` in one transaction of the configured database."""
+
+    async def run() -> T:
+        settings = load_settings()
+        url = settings.database_url.get_secret_value()
+        db = await Database.connect(url, name="rollcall cli", size=1, behind_pooler=settings.behind_pooler)
+        try:
+            async with db.transaction() as tx:
+                return await work(tx)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+@companies.command("add")
+def add_company(
+    name: Annotated[str, typer.Argument(help="Unique; any text.")],
+    time_zone: Annotated[str, typer.Option(help="Whose midnight counts, such as Atlantic/Reykjavik.")] = "UTC",
+    grace_days: Annotated[int | None, typer.Option(min=0, max=3650, help="Days of grace after expiry; default GRACE_DAYS.")] = None,
+) -> None:
+    """Add a company and print its id."""
+    if time_zone not in available_timezones():
+        message = f"{time_zone} is no time zone; they look like {ZoneInfo('Europe/Paris')}"
+        raise typer.BadParameter(message, param_hint="--time-zone")
+    try:
+        company = in_transaction(lambda tx: insert_company(tx, name, time_zone, grace_days))
+    except Contention:
+        message = f"there is a company named {name} already"
+        raise RollcallError(message) from None
+    typer.echo(company.id)
+
+
+@companies.command("list")
+def show_companies() -> None:
+    """List the companies."""
+    table = _table("id", "name", "time zone", "grace days")
+    for company in in_transaction(list_companies):
+        grace = "default" if company.grace_days is None else str(company.grace_days)
+        table.add_row(str(company.id), company.name, company.time_zone, grace)
+    _print(table)
+
+
+@connections.command("add")
+def add_connection(
+    company: Annotated[str, typer.Argument(help="The company's name or id.")],
+    name: Annotated[str, typer.Argument(help="Unique in the company.")],
+    kind: Annotated[Kind, typer.Option(help="What the source is: `stream` publishes MEMBER_CHANGED itself.")] = Kind.STREAM,
+    versions: Annotated[
+        VersionKind, typer.Option(help="How its changes are ordered: a number per member, their updatedAt, or their arrival.")
+    ] = VersionKind.SEQUENCE,
+    fields: Annotated[
+        str, typer.Option(help="The member fields that belong to the source, comma-separated; the others stay local.")
+    ] = ",".join(sorted(SOURCE_FIELDS)),
+) -> None:
+    """Add a connection and print its id."""
+    mapped = [field.strip() for field in fields.split(",") if field.strip()]
+    if unknown := sorted(set(mapped) - SOURCE_FIELDS):
+        message = f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(SOURCE_FIELDS))}"
+        raise typer.BadParameter(message, param_hint="--fields")
+    if "name" not in mapped:
+        raise typer.BadParameter("name must be among them: a new member needs one", param_hint="--fields")
+
+    async def add(tx: Tx) -> str:
+        owner = await _existing(tx, company)
+        return str((await insert_connection(tx, owner.id, name, kind, versions, mapped)).id)
+
+    try:
+        typer.echo(in_transaction(add))
+    except Contention:
+        message = f"{company} has a connection named {name} already"
+        raise RollcallError(message) from None
+
+
+@connections.command("list")
+def show_connections(
+    company: Annotated[str | None, typer.Argument(help="The company's name or id; without one: all.")] = None,
+) -> None:
+    """List the connections."""
+
+    async def read(tx: Tx) -> Table:
+        owner = await _existing(tx, company) if company is not None else None
+        names = {row.id: row.name for row in await list_companies(tx)}
+        table = _table("id", "company", "name", "kind", "versions", "status", "fields of the source")
+        for row in await list_connections(tx, owner.id if owner else None):
+            fields = "all" if set(row.mapped_fields) == SOURCE_FIELDS else ", ".join(row.mapped_fields)
+            table.add_row(str(row.id), names[row.company_id], row.name, row.kind, row.version_kind, row.status, fields)
+        return table
+
+    _print(in_transaction(read))
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None)
+    for name in names:
+        # An id that is cut off is of no use to anybody.
+        table.add_column(name, no_wrap=name == "id")
+    return table
+
+
+def _print(table: Table) -> None:
+    # In a pipe a row stays a line.
+    Console(width=None if sys.stdout.isatty() else 1000, highlight=False).print(table)
+
+
+async def _existing(tx: Tx, id_or_name: str) -> CompanyRow:
+    company = await find_company(tx, id_or_name)
+    if company is None:
+        message = f"there is no company {id_or_name}; `rollcall companies list` shows them"
+        raise RollcallError(message)
+    return company

@@ -1,0 +1,44 @@
+"""`rollcall run` and `rollcall migrate`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from service.settings import load_settings
+from service.store.migrate import migrate as apply_migrations
+from service.telemetry.logs import configure_logs
+from service.wiring.process import Role, run_process
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(migrate)
+
+
+def run(
+    roles: Annotated[list[Role] | None, typer.Argument(help="What this process does; without a name: everything.")] = None,
+) -> None:
+    """Run the service until SIGTERM or Ctrl-C, then drain."""
+    settings = load_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    uvloop.run(run_process(settings, roles or list(Role)))
+
+
+def migrate() -> None:
+    """Bring the database up to this release; any number may run this at once."""
+    settings = load_settings()
+    # The server itself: the migrations' lock belongs to a session, which a pooler does not keep.
+    applied = asyncio.run(apply_migrations(settings.listen_url.get_secret_value()))
+    console = Console()
+    for name in applied:
+        console.print(f"applied {name}", highlight=False)
+    if not applied:
+        console.print("the database is up to date")

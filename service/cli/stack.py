@@ -1,0 +1,51 @@
+"""`rollcall dev` and `rollcall demo`: the service with everything it needs, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from deploy.local_stack import local_stack
+from service.settings import given_urls, load_settings
+from service.store.migrate import migrate
+from service.telemetry.logs import configure_logs
+from service.wiring.process import Process, Role, run_process
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(dev)
+
+
+def dev(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the HTTP server; 0 picks a free one.")] = 0,
+) -> None:
+    """Start PostgreSQL, RabbitMQ and the whole service, and stay up until Ctrl-C; given URLs are used."""
+    console = Console(stderr=True, highlight=False)
+    database_url, rabbitmq_url = given_urls()
+    with local_stack(console.print, database_url=database_url, rabbitmq_url=rabbitmq_url, own_data=False) as stack:
+        settings = load_settings(
+            database_url=stack.database_url,
+            rabbitmq_url=stack.rabbitmq_url,
+            port=port,
+            log_format="console" if sys.stderr.isatty() else "json",
+        )
+        configure_logs(settings.log_format, settings.log_level)
+        asyncio.run(migrate(stack.database_url))
+
+        def tell(process: Process) -> None:
+            console.print("\n[bold]Rollcall is up.[/] In another terminal:\n")
+            # stdout carries these alone, so that `eval "$(rollcall dev | head -2)"` works.
+            typer.echo(f"export DATABASE_URL={stack.database_url}")
+            typer.echo(f"export RABBITMQ_URL={stack.rabbitmq_url}")
+            console.print("rollcall events tail")
+            console.print(f"curl http://127.0.0.1:{process.http.port}/ready\n\nCtrl-C ends it.")
+
+        uvloop.run(run_process(settings, list(Role), tell))

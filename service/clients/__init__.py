@@ -1,0 +1,1 @@
+"""Outward network: the broker's publishing side, and later the directories."""

@@ -1,0 +1,1 @@
+"""Doors: validate, translate, call; nothing else."""

@@ -1,0 +1,43 @@
+"""MEMBER_CHANGED: one upstream change of one member."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from faststream.rabbit import Channel, RabbitBroker, RabbitQueue, RabbitRouter
+
+from contracts.channels import MEMBER_CHANGED, MEMBER_CHANGES
+from contracts.member_changed import MemberChangedV1
+from service import translation
+from service.actions.group_commit import GroupCommit
+from service.domain.errors import Park
+from service.entrypoints.consumers.delivery import Delivery, decoder
+from service.entrypoints.consumers.failures import ParkOrRetry
+
+__all__ = ["member_changes_router"]
+
+# From the second time on that a message came back unanswered it may be what ends the process.
+_SUSPICIOUS: Final = 2
+
+
+def member_changes_router(broker: RabbitBroker, changes: GroupCommit, *, channel: Channel) -> RabbitRouter:
+    """The consumer of member changes; the prefetch of its `channel` bounds what is in flight, and so a group commit."""
+    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES)])
+
+    @router.subscriber(
+        # Declared before, with its whole family: a consumer only looks that it is there.
+        RabbitQueue(MEMBER_CHANGES.main.name, declare=False, durable=True),
+        channel=channel,
+        decoder=decoder(MEMBER_CHANGED, MemberChangedV1),
+        title=MEMBER_CHANGED.message_type,
+        description=MEMBER_CHANGED.summary,
+    )
+    async def on_member_changed(delivery: Delivery[MemberChangedV1]) -> None:
+        """Apply one upstream change."""
+        change = translation.to_change(delivery.body, delivery.envelope)
+        result = await changes.submit(change, order=delivery.tag, alone=delivery.returned >= _SUSPICIOUS)
+        if not result.settled:
+            message = f"{result.outcome}: {result.reason}"
+            raise Park(message)
+
+    return router

@@ -1,0 +1,53 @@
+"""Companies: whose members they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from service.domain.member import CompanyId
+from service.store.queries import queries
+
+if TYPE_CHECKING:
+    from service.store.database import Tx
+
+__all__ = ["CompanyRow", "find_company", "grace_of_companies", "insert_company", "list_companies"]
+
+_SQL: Final = queries("companies")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanyRow:
+    """A company; `grace_days` None means the operator's GRACE_DAYS."""
+
+    id: CompanyId
+    name: str
+    time_zone: str
+    grace_days: int | None
+    created_at: datetime
+
+
+async def insert_company(tx: Tx, name: str, time_zone: str, grace_days: int | None) -> CompanyRow:
+    """Add a company; raises Contention where the name is taken."""
+    record = await tx.fetchrow(_SQL["insert_company"].sql, name, time_zone, grace_days)
+    assert record is not None  # noqa: S101  # an insert with returning answers a row
+    return CompanyRow(**record)
+
+
+async def list_companies(tx: Tx) -> list[CompanyRow]:
+    """All companies by name."""
+    return [CompanyRow(**record) for record in await tx.fetch(_SQL["list_companies"].sql)]
+
+
+async def find_company(tx: Tx, id_or_name: str) -> CompanyRow | None:
+    """A company by its id or its name."""
+    record = await tx.fetchrow(_SQL["find_company"].sql, id_or_name)
+    return CompanyRow(**record) if record else None
+
+
+async def grace_of_companies(tx: Tx, ids: Collection[CompanyId], default_days: int) -> dict[CompanyId, timedelta]:
+    """The grace that holds in each company."""
+    records = await tx.fetch(_SQL["grace_of_companies"].sql, list(ids), default_days)
+    return {CompanyId(identity): timedelta(days=days) for identity, days in records}

@@ -1,0 +1,113 @@
+"""The pool and its transactions; the driver's errors leave here as the domain's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+import asyncpg
+import orjson
+
+from service.domain.errors import Contention, RollcallError, Unavailable, UnfitData
+
+__all__ = ["Database", "Tx", "translated"]
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    # A connection inside a transaction that its caller opened and will end.
+    Tx: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+else:
+    Tx = Pool = Any
+
+# Serialisation failure, deadlock, and a key that somebody else inserted meanwhile: the same transaction may succeed when run again.
+_CONTENTION: Final = frozenset({"40001", "40P01", "23505"})
+_AWAY: Final = ("08", "53", "57", "25006", "55P03")
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn the driver's errors into Unavailable, Contention or UnfitData; texts carry codes and rule names, never values."""
+    try:
+        yield
+    except RollcallError:
+        raise
+    except asyncpg.PostgresError as error:
+        raise _translate(error) from None
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        if isinstance(error, ValueError):
+            # Raised by the driver's encoder before the server sees anything; its text quotes the value.
+            message = "a value does not fit its column"
+            raise UnfitData(message) from None
+        message = f"the database does not answer ({type(error).__name__})"
+        raise Unavailable(message) from None
+
+
+def _translate(error: asyncpg.PostgresError) -> Exception:
+    code = error.sqlstate or ""
+    rule = getattr(error, "constraint_name", None) or getattr(error, "column_name", None) or type(error).__name__
+    if code in _CONTENTION:
+        return Contention(f"another transaction was in the way ({code} {rule})")
+    if code.startswith(("22", "23")):
+        return UnfitData(f"the database refuses the data ({code} {rule})")
+    if code.startswith(_AWAY):
+        return Unavailable(f"the database does not answer ({code})")
+    return error
+
+
+class Database:
+    """A pool of connections to one PostgreSQL."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        size: int = 8,
+        behind_pooler: bool = False,
+        slowest: timedelta = timedelta(seconds=30),
+    ) -> Self:
+        """Open a pool of up to `size`; raises Unavailable. `name` shows in pg_stat_activity, `slowest` bounds a statement."""
+        async with translated():
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                timeout=10,
+                command_timeout=slowest.total_seconds(),
+                # A pooler in transaction mode hands each transaction another server connection.
+                statement_cache_size=0 if behind_pooler else 200,
+                server_settings={} if behind_pooler else {"application_name": name, "timezone": "UTC"},
+                init=_init,
+            )
+        return cls(pool)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """One transaction: committed at the end, rolled back by any exception; raises Unavailable, Contention, UnfitData."""
+        async with translated(), self._pool.acquire(timeout=10) as connection, connection.transaction():
+            yield connection
+
+    async def close(self, within: timedelta = timedelta(seconds=5)) -> None:
+        """Give the connections back to the server, by force when they do not come back in time."""
+        try:
+            await asyncio.wait_for(self._pool.close(), within.total_seconds())
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def _init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=_dumps, decoder=orjson.loads, schema="pg_catalog")
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,81 @@
+"""Fenced leases on the database's clock: who owns which bucket of the outbox, and which relays live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from service.domain.buckets import BUCKETS
+from service.store.queries import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from uuid import UUID
+
+    from service.store.database import Tx
+
+__all__ = [
+    "announce_relay",
+    "insert_bucket_leases",
+    "live_relays",
+    "release_buckets",
+    "renew_buckets",
+    "take_buckets",
+    "withdraw_relay",
+]
+
+_SQL: Final = queries("leases")
+_PREFIX: Final = "relay/"
+_RESOURCES: Final = [f"{_PREFIX}{number}" for number in range(BUCKETS)]
+
+
+def _number(resource: str) -> int:
+    return int(resource.removeprefix(_PREFIX))
+
+
+def _columns(fences: Mapping[int, int]) -> tuple[list[str], list[int]]:
+    return [_RESOURCES[number] for number in fences], list(fences.values())
+
+
+async def insert_bucket_leases(tx: Tx) -> None:
+    """Make the lease of every bucket exist."""
+    await tx.execute(_SQL["insert_leases"].sql, _RESOURCES)
+
+
+async def announce_relay(tx: Tx, holder: UUID, ttl: timedelta) -> bool:
+    """Say that this relay lives for `ttl` more; answers whether that is news."""
+    is_new: bool = await tx.fetchval(_SQL["announce_relay"].sql, holder, ttl)
+    return is_new
+
+
+async def live_relays(tx: Tx) -> list[UUID]:
+    """The holders that live; the remains of those that do not are removed."""
+    await tx.execute(_SQL["delete_expired_relays"].sql)
+    return [row["holder"] for row in await tx.fetch(_SQL["select_live_relays"].sql)]
+
+
+async def renew_buckets(tx: Tx, holder: UUID, fences: Mapping[int, int], ttl: timedelta) -> set[int]:
+    """Hold these buckets, given with their fences, for `ttl` more; returns those that are still this holder's."""
+    if not fences:
+        return set()
+    rows = await tx.fetch(_SQL["renew_leases"].sql, holder, *_columns(fences), ttl)
+    return {_number(row["resource"]) for row in rows}
+
+
+async def take_buckets(tx: Tx, holder: UUID, count: int, ttl: timedelta) -> dict[int, int]:
+    """Take up to `count` free or expired buckets; returns their new fences."""
+    rows = await tx.fetch(_SQL["take_leases"].sql, holder, _RESOURCES, count, ttl)
+    return {_number(row["resource"]): row["fence"] for row in rows}
+
+
+async def release_buckets(tx: Tx, holder: UUID, fences: Mapping[int, int]) -> set[int]:
+    """Free these buckets for others; returns those that were still this holder's."""
+    if not fences:
+        return set()
+    rows = await tx.fetch(_SQL["release_leases"].sql, holder, *_columns(fences))
+    return {_number(row["resource"]) for row in rows}
+
+
+async def withdraw_relay(tx: Tx, holder: UUID) -> None:
+    """Say that this relay has ended."""
+    await tx.execute(_SQL["withdraw_relay"].sql, holder)

@@ -1,0 +1,52 @@
+"""The audit: one row a member version, never altered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from service.domain.member import CompanyId, ConnectionId, MemberId
+from service.store.queries import queries
+from service.store.rows import column_names, columns
+
+if TYPE_CHECKING:
+    from service.store.database import Tx
+
+__all__ = ["MemberEventRow", "insert_member_events"]
+
+_INSERT: Final = queries("member_events")["insert_member_events"].sql
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberEventRow:
+    """What a version changed, who is behind it, and all that its event said."""
+
+    member_id: MemberId
+    version: int
+    company_id: CompanyId
+    connection_id: ConnectionId | None
+    external_id: str | None
+    occurred_at: datetime
+    reason_code: str
+    previous_state: str | None
+    new_state: str
+    # Joined by commas: `unnest` would flatten an array of arrays. Names of fields have no commas.
+    changed_fields: str
+    plan: str | None
+    starts_at: datetime | None
+    expires_at: datetime | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+    actor: str
+    correlation_id: str
+    traceparent: str | None
+
+
+_COLUMNS: Final = column_names(MemberEventRow)
+
+
+async def insert_member_events(tx: Tx, rows: Sequence[MemberEventRow]) -> None:
+    """Append to the audit."""
+    await tx.execute(_INSERT, *columns(_COLUMNS, rows))

@@ -1,0 +1,3 @@
+-- name: read_clock
+-- The one clock that all instances share.
+select clock_timestamp();

@@ -1,0 +1,23 @@
+-- name: insert_company
+-- A company; its name is unique.
+insert into companies (name, time_zone, grace_days)
+values ($1, $2, $3)
+returning id, name, time_zone, grace_days, created_at;
+
+-- name: list_companies
+-- All companies by name.
+select id, name, time_zone, grace_days, created_at
+from companies
+order by name;
+
+-- name: find_company
+-- A company by its id or its name.
+select id, name, time_zone, grace_days, created_at
+from companies
+where id::text = $1::text or name = $1::text;
+
+-- name: grace_of_companies
+-- The days of grace that hold in the named companies.
+select id, coalesce(grace_days, $2::integer) as grace_days
+from companies
+where id = any($1::uuid[]);

@@ -1,0 +1,48 @@
+-- Leases: expires_at is compared with the database's clock only, and every change of holder raises the fence.
+
+-- name: insert_leases
+insert into leases (resource) select unnest($1::text[]) on conflict do nothing;
+
+-- name: announce_relay
+-- A relay that lives; its own row is nobody else's to write, so the fence stays.
+insert into leases (resource, holder, expires_at)
+values ('relay-instance/' || $1::uuid, $1::uuid, clock_timestamp() + $2::interval)
+on conflict (resource) do update set expires_at = excluded.expires_at
+returning xmax = 0 as is_new;
+
+-- name: delete_expired_relays
+-- Rows that another relay is deleting at the same moment are skipped: two that delete in different orders would deadlock.
+delete from leases where resource in (
+    select resource from leases
+    where resource like 'relay-instance/%' and expires_at <= clock_timestamp()
+    for update skip locked
+);
+
+-- name: select_live_relays
+select holder from leases where resource like 'relay-instance/%' and expires_at > clock_timestamp();
+
+-- name: renew_leases
+-- A lease that lapsed but that nobody took is still its holder's: fence and holder say so.
+update leases l set expires_at = clock_timestamp() + $4::interval
+from unnest($2::text[], $3::bigint[]) as held (resource, fence)
+where l.resource = held.resource and l.holder = $1 and l.fence = held.fence
+returning l.resource, l.fence;
+
+-- name: take_leases
+update leases set holder = $1, fence = fence + 1, expires_at = clock_timestamp() + $4::interval
+where resource in (
+    select resource from leases
+    where resource = any ($2::text[]) and expires_at <= clock_timestamp()
+    order by random() limit $3
+    for update skip locked
+)
+returning resource, fence;
+
+-- name: release_leases
+update leases l set holder = null, expires_at = '-infinity'
+from unnest($2::text[], $3::bigint[]) as held (resource, fence)
+where l.resource = held.resource and l.holder = $1 and l.fence = held.fence
+returning l.resource;
+
+-- name: withdraw_relay
+delete from leases where resource = 'relay-instance/' || $1::uuid;

@@ -1,0 +1,66 @@
+-- The columns of a member stand in the order of service.domain.member.Member.
+
+-- name: lock_members
+-- Lock, in the order of their ids, every row that a key, a national id or an id names. The sub-select finds them, the outer
+-- statement reads them again under the lock: a row that another transaction altered meanwhile comes back as it is now.
+select
+    id, company_id, connection_id, external_id, national_id, name, email, phone, metadata, upstream_state, hold, held_at,
+    plan, pending_plan, pending_start, starts_at, expires_at, removed_at, state, source_version, source_hash,
+    upstream_applied_at, version
+from members
+where id in (
+    select m.id
+    from unnest($1::uuid[], $2::text[]) as key (connection_id, external_id)
+    join members m using (connection_id, external_id)
+    union all
+    select m.id
+    from unnest($3::uuid[], $4::text[]) as person (company_id, national_id)
+    join members m using (company_id, national_id)
+    union all
+    select unnest($5::uuid[])
+)
+order by id
+for update;
+
+-- name: insert_members
+-- New members and tombstones.
+insert into members (
+    id, company_id, connection_id, external_id, national_id, name, email, phone, metadata, upstream_state, hold, held_at,
+    plan, pending_plan, pending_start, starts_at, expires_at, removed_at, state, source_version, source_hash,
+    upstream_applied_at, version
+)
+select *
+from unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[],
+    $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::date[], $16::timestamptz[], $17::timestamptz[],
+    $18::timestamptz[], $19::text[], $20::bigint[], $21::bytea[], $22::timestamptz[], $23::bigint[]
+);
+
+-- name: update_members
+-- Whole rows over the version that was read under the lock ($24); answers how many were still at it.
+with changed as (
+    update members m
+    set
+        connection_id = u.connection_id, external_id = u.external_id, national_id = u.national_id, name = u.name,
+        email = u.email, phone = u.phone, metadata = u.metadata, upstream_state = u.upstream_state, hold = u.hold,
+        held_at = u.held_at, plan = u.plan, pending_plan = u.pending_plan, pending_start = u.pending_start,
+        starts_at = u.starts_at, expires_at = u.expires_at, removed_at = u.removed_at, state = u.state,
+        source_version = u.source_version, source_hash = u.source_hash, upstream_applied_at = u.upstream_applied_at,
+        version = u.version
+    from unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[],
+        $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::date[], $16::timestamptz[], $17::timestamptz[],
+        $18::timestamptz[], $19::text[], $20::bigint[], $21::bytea[], $22::timestamptz[], $23::bigint[], $24::bigint[]
+    ) as u (
+        id, company_id, connection_id, external_id, national_id, name, email, phone, metadata, upstream_state, hold, held_at,
+        plan, pending_plan, pending_start, starts_at, expires_at, removed_at, state, source_version, source_hash,
+        upstream_applied_at, version, read_version
+    )
+    where m.id = u.id and m.version = u.read_version
+    returning m.id
+)
+select count(*) from changed;
+
+-- name: delete_tombstones
+-- Tombstones whose place a member took.
+delete from members where id = any($1::uuid[]) and version = 0;

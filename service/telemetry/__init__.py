@@ -1,0 +1,1 @@
+"""Logs, and later every span and metric name."""

@@ -1,0 +1,136 @@
+"""One process with the roles asked for: started together, drained together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Collection
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import structlog
+
+from service.entrypoints.http.health import health_routes
+from service.entrypoints.http.server import HttpServer
+from service.entrypoints.loops.relay import Relay, RelayOptions
+from service.settings import Settings
+from service.wiring.resources import open_database
+from service.wiring.worker import Worker
+
+__all__ = ["Process", "Role", "run_process"]
+
+T = TypeVar("T")
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class Role(StrEnum):
+    """What a process does; every process answers /health and /ready."""
+
+    WORKER = "worker"
+    EDGE = "edge"
+    RELAY = "relay"
+
+
+class Process:
+    """The roles of this process, from their start to their drained end."""
+
+    def __init__(self, settings: Settings, roles: Collection[Role]) -> None:
+        self._settings = settings
+        self._roles = frozenset(roles)
+        self._worker = Worker(settings) if Role.WORKER in self._roles else None
+        self._relay: Relay | None = None
+        self.http = HttpServer(health_routes(self.problems), settings.port)
+
+    async def problems(self) -> dict[str, dict[str, str]]:
+        """What keeps each role from its work; empty when nothing does."""
+        found: dict[str, dict[str, str]] = {}
+        if self._worker is not None and (problems := await self._worker.problems()):
+            found[Role.WORKER] = problems
+        if Role.RELAY in self._roles and (problems := _relay_problems(self._relay)):
+            found[Role.RELAY] = problems
+        return found
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop`, then take no more work and finish what is in flight; raises what a role could not go on from."""
+        _log.info("rollcall starts", roles=sorted(self._roles), port=self.http.port)
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(self.http.run(), name="http")
+            async with asyncio.TaskGroup() as roles:
+                if self._worker is not None:
+                    roles.create_task(self._work(self._worker, stop), name="worker")
+                if Role.RELAY in self._roles:
+                    roles.create_task(self._relay_events(stop), name="relay")
+                await stop.wait()
+                _log.info("rollcall drains")
+            # Last: the probes are answered until the last message is settled.
+            serving.cancel()
+        _log.info("rollcall is done")
+
+    async def _work(self, worker: Worker, stop: asyncio.Event) -> None:
+        try:
+            await _before(stop, worker.start())
+            await stop.wait()
+        finally:
+            await worker.stop()
+
+    async def _relay_events(self, stop: asyncio.Event) -> None:
+        db = await _before(stop, open_database(self._settings, "relay"))
+        if db is None:
+            return
+        self._relay = relay = Relay(
+            db,
+            broker_url=self._settings.rabbitmq_url.get_secret_value(),
+            listen_url=self._settings.listen_url.get_secret_value(),
+            options=RelayOptions(grace=timedelta(seconds=self._settings.shutdown_grace_seconds)),
+        )
+        try:
+            running = asyncio.ensure_future(relay.run())
+            await _before(stop, asyncio.shield(running))
+            relay.stop()
+            await running
+        finally:
+            await db.close()
+
+
+async def run_process(settings: Settings, roles: Collection[Role], on_start: Callable[[Process], None] | None = None) -> None:
+    """Run the roles until SIGTERM or SIGINT, and drain; a second signal gives up what is in flight."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    this = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and this is not None:
+            this.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    process = Process(settings, roles)
+    if on_start is not None:
+        on_start(process)
+    await process.run(stop)
+
+
+def _relay_problems(relay: Relay | None) -> dict[str, str]:
+    if relay is None:
+        return {"database": "not connected yet"}
+    if relay.ready:
+        return {}
+    states = {"database": relay.database_state.ready, "broker": relay.broker_state.ready}
+    return {name: "away" for name, ready in states.items() if not ready} or {"broker": "blocks publishing"}
+
+
+async def _before(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of `work`, or None where `stop` came first and `work` was cancelled."""
+    doing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        return None
+    finally:
+        for future in (doing, stopping):
+            future.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)
