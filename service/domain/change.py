@@ -116,7 +116,7 @@ class _Upstream:
 class UpstreamUpsert(_Upstream):
     """A source says what a member is."""
 
-    fields: UpstreamFields
+    fields: UpstreamFields = field(repr=False)
     # The key that a complete snapshot lacks and this one replaces.
     replaces_external_id: str | None = None
 

@@ -18,46 +18,15 @@ from service.domain.change import (
     UpstreamUpsert,
     VersionKind,
 )
-from service.domain.member import Member, MemberId, Standing, UpstreamState, standing
+from service.domain.identity import Match, Mismatch, identify
+from service.domain.member import Member, MemberId, Standing, UpstreamState
+from service.domain.transition import Transition, Unchanged, publish
 
-__all__ = ["Conflict", "Decision", "Refused", "Stale", "Transition", "Unchanged", "decide", "source_version_of"]
+__all__ = ["Conflict", "Decision", "Refused", "Stale", "decide", "source_version_of"]
 
 # A clock that is a little ahead is forgiven; a version from next year would shut out every later change.
 _FUTURE: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-# The facts that a version can change, with the names under which `changedFields` tells of them.
-_FACTS: Final = (
-    ("connection_id", "connectionId"),
-    ("external_id", "externalId"),
-    ("national_id", "nationalId"),
-    ("name", "name"),
-    ("email", "email"),
-    ("phone", "phone"),
-    ("metadata", "metadata"),
-    ("upstream_state", "upstreamState"),
-    ("hold", "hold"),
-    ("plan", "plan"),
-    ("starts_at", "startsAt"),
-    ("expires_at", "expiresAt"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A new version: one row update, one audit row, one event."""
-
-    after: Member
-    previous_state: Standing | None
-    # Field name in the contract -> (before, after).
-    changed: dict[str, tuple[Any, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """No fact altered; `after` differs from the row at most in what is remembered of its source, or is a new tombstone."""
-
-    after: Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +53,15 @@ class Refused:
 Decision: TypeAlias = Transition | Unchanged | Stale | Conflict | Refused
 
 
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What a decision depends on beside the member and the change; `new_id` names the row that it may create."""
+
+    now: datetime
+    rules: Rules
+    new_id: MemberId
+
+
 def decide(
     member: Member | None,
     change: Change,
@@ -91,16 +69,16 @@ def decide(
     rules: Rules,
     new_id: MemberId,
     *,
-    absorbs: Member | None = None,
+    namesake: Member | None = None,
 ) -> Decision:
     """What `change` makes of `member` at `now`.
 
-    `member` is the row that the change is about as it was read under its lock (see `identify` for upstream changes), None when
-    there is none yet; `new_id` then names it. `absorbs` is a tombstone whose place the member takes.
+    `member` is the row of the key or id that the change names, as it was read under its lock, None where there is none;
+    `namesake` is the row of its company with the national id that an upsert brings. `new_id` names a row that has to be created.
     """
     match change:
         case UpstreamUpsert() | UpstreamRemoval():
-            return _decide_upstream(member, change, now, rules, new_id, absorbs)
+            return _decide_upstream(member, namesake, change, _Setting(now, rules, new_id))
         case HoldPlaced() | HoldReleased() | TimePassed():
             return _decide_local(member, change, now, rules.grace)
         case _:
@@ -120,86 +98,99 @@ def source_version_of(change: UpstreamChange, kind: VersionKind) -> int | None:
             assert_never(kind)
 
 
-def _decide_upstream(
-    member: Member | None, change: UpstreamChange, now: datetime, rules: Rules, new_id: MemberId, absorbs: Member | None
-) -> Decision:
-    if change.company_id != rules.company_id:
-        return Refused("the connection belongs to another company")
-    if rules.archived:
-        return Refused("the connection is archived")
-    if change.updated_at - now > _FUTURE:
-        return Refused("updatedAt is more than a day ahead")
-    version = source_version_of(change, rules.version_kind)
-    # Versions count per key at its source: a row that comes from another key says nothing about this one's.
-    known = absorbs or (member if member is not None and _same_key(member, change) else None)
-    if known is not None and (overtaken := _overtaken(known, change, version)) is not None:
+def _decide_upstream(member: Member | None, namesake: Member | None, change: UpstreamChange, setting: _Setting) -> Decision:
+    if (refused := _inadmissible(change, setting)) is not None:
+        return refused
+    version = source_version_of(change, setting.rules.version_kind)
+    # Before it is asked whose national id this is: what was overtaken needs nobody to choose, whoever has the id by now.
+    if member is not None and (overtaken := _overtaken(member, change, version, setting.now)) is not None:
         return overtaken
-    remembered = {"source_version": version, "source_hash": change.source_hash, "upstream_applied_at": now}
+    remembered = {"source_version": version, "source_hash": change.source_hash, "upstream_applied_at": setting.now}
     if isinstance(change, UpstreamRemoval):
-        return _remove(member, change, now, rules, new_id, remembered)
-    return _upsert(member, change, now, rules, new_id, remembered)
+        return _remove(member, change, setting, remembered)
+    match = identify(change, member, namesake)
+    if isinstance(match, Mismatch):
+        return Conflict(match.reason)
+    return _upsert(match, change, setting, remembered)
 
 
-def _same_key(member: Member, change: UpstreamChange) -> bool:
-    return member.connection_id == change.connection_id and member.external_id == change.external_id
+def _inadmissible(change: UpstreamChange, setting: _Setting) -> Refused | None:
+    """What is wrong with the change, whomever it is about; asked first, so that no answer tells of another company's members."""
+    if change.company_id != setting.rules.company_id:
+        return Refused("the connection belongs to another company")
+    if setting.rules.archived:
+        return Refused("the connection is archived")
+    if change.updated_at - setting.now > _FUTURE:
+        return Refused("updatedAt is more than a day ahead")
+    if isinstance(change, UpstreamRemoval):
+        return None
+    if change.fields.get("state") is UpstreamState.REMOVED:
+        return Refused("leaving is a removal, not a state")
+    if "name" in change.fields and not change.fields["name"].strip():
+        return Refused("the name is blank")
+    national_id = change.fields.get("national_id")
+    if national_id is not None and not national_id.strip() and "national_id" in setting.rules.mapped_fields:
+        return Refused("nothing is left of the national id without its hyphens and spaces")
+    return None
 
 
-def _overtaken(known: Member, change: UpstreamChange, version: int | None) -> Unchanged | Stale | Conflict | None:
+def _overtaken(known: Member, change: UpstreamChange, version: int | None, now: datetime) -> Unchanged | Stale | Conflict | None:
     """The answer to a change that is not newer than what was applied, None for one that is."""
     if version is None or known.source_version is None or version > known.source_version:
         return None
     if version < known.source_version:
         return Stale("a newer version of this member was applied already")
     if change.source_hash == known.source_hash:
-        return Unchanged(known)
+        return Unchanged(replace(known, upstream_applied_at=now))
     if change.from_snapshot:
         return None
     return Conflict("the same version of this member was applied with other content")
 
 
 def _remove(
-    member: Member | None, change: UpstreamRemoval, now: datetime, rules: Rules, new_id: MemberId, remembered: dict[str, Any]
+    member: Member | None, change: UpstreamRemoval, setting: _Setting, remembered: dict[str, Any]
 ) -> Transition | Unchanged:
     if member is None:
         return Unchanged(
             Member(
-                id=new_id,
+                id=setting.new_id,
                 company_id=change.company_id,
                 connection_id=change.connection_id,
                 external_id=change.external_id,
                 upstream_state=UpstreamState.REMOVED,
                 state=Standing.REMOVED,
-                removed_at=now,
+                removed_at=setting.now,
                 **remembered,
             )
         )
-    removed_at = member.removed_at or now
+    removed_at = member.removed_at or setting.now
     after = replace(member, upstream_state=UpstreamState.REMOVED, removed_at=removed_at, **remembered)
-    return _published(member, after, now, rules.grace)
+    return publish(member, after, setting.now, setting.rules.grace)
 
 
 def _upsert(
-    member: Member | None, change: UpstreamUpsert, now: datetime, rules: Rules, new_id: MemberId, remembered: dict[str, Any]
+    match: Match, change: UpstreamUpsert, setting: _Setting, remembered: dict[str, Any]
 ) -> Transition | Unchanged | Refused:
-    facts = _owned_facts(change.fields, rules.mapped_fields)
+    member = match.member
+    facts = _owned_facts(change.fields, setting.rules.mapped_fields)
     if member is None or member.tombstone:
-        if not facts.get("name"):
+        if "name" not in facts:
             return Refused("a new member needs a name")
         facts.setdefault("upstream_state", UpstreamState.ACTIVE)
         after = Member(
-            id=member.id if member else new_id,
+            id=member.id if member else setting.new_id,
             company_id=change.company_id,
             connection_id=change.connection_id,
             external_id=change.external_id,
-            # Not its standing yet: _published works that out of the facts.
+            # Not its standing yet: `publish` works that out of the facts.
             state=Standing.PENDING,
             **facts,
             **remembered,
         )
-        return _published(None, after, now, rules.grace)
+        return publish(None, after, setting.now, setting.rules.grace)
     if not member.live:
         facts.setdefault("upstream_state", UpstreamState.ACTIVE)
-    if member.name is None and not facts.get("name"):
+    if member.name is None and "name" not in facts:
         return Refused("a member whose name was erased needs a name to come back")
     after = replace(
         member,
@@ -209,7 +200,28 @@ def _upsert(
         **facts,
         **remembered,
     )
-    return _published(member, after, now, rules.grace)
+    decision = publish(member, after, setting.now, setting.rules.grace)
+    if match.takes_over and isinstance(decision, Transition):
+        return replace(decision, absorbs=match.absorbs, leaves=_left_behind(member, setting))
+    return decision
+
+
+def _left_behind(member: Member, setting: _Setting) -> Member | None:
+    """The tombstone at a key that a member gives up: a late older change of that key would make a second member without it."""
+    if member.source_version is None:
+        return None
+    return Member(
+        id=setting.new_id,
+        company_id=member.company_id,
+        connection_id=member.connection_id,
+        external_id=member.external_id,
+        upstream_state=UpstreamState.REMOVED,
+        state=Standing.REMOVED,
+        removed_at=member.removed_at or setting.now,
+        source_version=member.source_version,
+        source_hash=member.source_hash,
+        upstream_applied_at=member.upstream_applied_at,
+    )
 
 
 def _owned_facts(fields: UpstreamFields, mapped: frozenset[str]) -> dict[str, Any]:
@@ -233,37 +245,12 @@ def _decide_local(
         case HoldPlaced(hold=hold):
             if not member.live:
                 return Refused("a removed member cannot be held")
-            return _published(member, replace(member, hold=hold, held_at=member.held_at or now), now, grace)
+            if not hold.strip():
+                return Refused("a hold needs its reason")
+            return publish(member, replace(member, hold=hold, held_at=member.held_at or now), now, grace)
         case HoldReleased():
-            return _published(member, replace(member, hold=None, held_at=None), now, grace)
+            return publish(member, replace(member, hold=None, held_at=None), now, grace)
         case TimePassed():
-            return _published(member, member, now, grace, time_alone=True)
+            return publish(member, member, now, grace, time_alone=True)
         case _:
             assert_never(change)
-
-
-def _published(
-    before: Member | None, after: Member, now: datetime, grace: timedelta, *, time_alone: bool = False
-) -> Transition | Unchanged:
-    """Compare the facts, work out the standing, and number the version."""
-    changed = _changed_facts(before, after)
-    # A standing that time altered meanwhile is left to reconciliation, which gives it its own reason.
-    if not changed and not time_alone:
-        return Unchanged(after)
-    state = standing(after.upstream_state, after.hold, after.expires_at, grace=grace, now=now)
-    previous = before.state if before else None
-    if state is not previous:
-        changed["state"] = (previous, state)
-    if not changed:
-        return Unchanged(after)
-    return Transition(replace(after, state=state, version=after.version + 1), previous, changed)
-
-
-def _changed_facts(before: Member | None, after: Member) -> dict[str, tuple[Any, Any]]:
-    changed: dict[str, tuple[Any, Any]] = {}
-    for attribute, name in _FACTS:
-        new = getattr(after, attribute)
-        old = getattr(before, attribute) if before is not None else None
-        if old != new and not (before is None and new == {}):
-            changed[name] = (old, new)
-    return changed

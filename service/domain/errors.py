@@ -3,12 +3,13 @@
 RollcallError
 ├── Retry          try again, nothing was done
 │   ├── Unavailable    infrastructure is away: wait for it, spend no attempts
-│   └── Contention     another transaction was in the way: run the same transaction again
+│   ├── Contention     another transaction was in the way: run the same transaction again
+│   └── Unforeseen     there is no rule for it yet: try again later, a limited number of times
 └── Park           trying again cannot help until somebody acts
     └── UnfitData      the data cannot be stored
 """
 
-__all__ = ["Contention", "Park", "Retry", "RollcallError", "Unavailable", "UnfitData"]
+__all__ = ["Contention", "Park", "Retry", "RollcallError", "Unavailable", "UnfitData", "Unforeseen"]
 
 
 class RollcallError(Exception):
@@ -25,6 +26,10 @@ class Unavailable(Retry):
 
 class Contention(Retry):
     """Another transaction was in the way."""
+
+
+class Unforeseen(Retry):
+    """Something failed in a way that has no rule; the text names its kind, never the values."""
 
 
 class Park(RollcallError):

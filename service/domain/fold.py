@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import assert_never
 
 from service.domain.change import Change, HoldPlaced, HoldReleased, Rules, TimePassed, UpstreamRemoval, UpstreamUpsert
-from service.domain.decide import Conflict, Decision, Refused, Stale, Transition, Unchanged, decide
-from service.domain.identity import Mismatch, identify
+from service.domain.decide import Conflict, Decision, Refused, Stale, decide
 from service.domain.member import CompanyId, ConnectionId, Member, MemberId
 from service.domain.outcome import Outcome, Result
+from service.domain.transition import Transition, Unchanged
 
 __all__ = ["Fold", "Version"]
 
@@ -39,19 +39,16 @@ class Fold:
             self._index(member)
 
     def take(self, change: Change, rules: Rules, new_id: MemberId) -> Result:
-        """Decide one change over what the ones before it left; `new_id` names the member that it may create."""
-        absorbs: Member | None = None
+        """Decide one change over what the ones before it left; `new_id` names the row that it may create."""
         match change:
             case UpstreamUpsert() | UpstreamRemoval():
-                match = identify(change, self._holder_of_key(change), self._holder_of_national_id(change, rules))
-                if isinstance(match, Mismatch):
-                    return Result(Outcome.CONFLICT, match.reason)
-                member, absorbs = match.member, match.absorbs
+                member = self._holder_of_key(change)
+                namesake = self._holder_of_national_id(change, rules)
             case HoldPlaced() | HoldReleased() | TimePassed():
-                member = self._current.get(change.member_id)
+                member, namesake = self._current.get(change.member_id), None
             case _:
                 assert_never(change)
-        return self._enter(decide(member, change, self.now, rules, new_id, absorbs=absorbs), change, member, absorbs)
+        return self._enter(decide(member, change, self.now, rules, new_id, namesake=namesake), change, member)
 
     @property
     def inserted(self) -> list[Member]:
@@ -72,15 +69,19 @@ class Fold:
         """Tombstones to delete: a member took their place."""
         return [identity for identity in self._absorbed if identity in self._read]
 
-    def _enter(self, decision: Decision, change: Change, member: Member | None, absorbs: Member | None) -> Result:
+    def _enter(self, decision: Decision, change: Change, member: Member | None) -> Result:
         match decision:
-            case Transition(after=after):
-                self._replace(member, after, absorbs)
+            case Transition(after=after, absorbs=absorbs, leaves=leaves):
+                if absorbs is not None:
+                    self._absorbed.add(absorbs)
+                    del self._current[absorbs]
+                self._put(after)
+                if leaves is not None:
+                    self._put(leaves)
                 self.versions.append(Version(decision, change))
                 return Result(Outcome.APPLIED, None, after.id, after.version)
             case Unchanged(after=after):
-                if after is not absorbs:
-                    self._replace(member, after, absorbs)
+                self._put(after)
                 return Result(Outcome.UNCHANGED, None, after.id)
             case Stale(reason=reason):
                 return Result(Outcome.STALE, reason, member.id if member else None)
@@ -91,14 +92,13 @@ class Fold:
             case _:
                 assert_never(decision)
 
-    def _replace(self, before: Member | None, after: Member, absorbs: Member | None) -> None:
-        if absorbs is not None:
-            self._absorbed.add(absorbs.id)
-            del self._current[absorbs.id]
-        if before is not None and before.connection_id is not None and before.external_id is not None:
-            del self._by_key[before.connection_id, before.external_id]
-        if before is not None and before.national_id is not None:
-            del self._by_national_id[before.company_id, before.national_id]
+    def _put(self, after: Member) -> None:
+        before = self._current.get(after.id)
+        if before is not None:
+            if before.connection_id is not None and before.external_id is not None:
+                del self._by_key[before.connection_id, before.external_id]
+            if before.national_id is not None:
+                del self._by_national_id[before.company_id, before.national_id]
         self._current[after.id] = after
         self._index(after)
 

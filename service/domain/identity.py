@@ -1,22 +1,24 @@
-"""Which member a source's change is about: its key first, then the national id."""
+"""Which member a source's upsert is about: its key first, then the national id."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.domain.change import UpstreamChange, UpstreamUpsert
-from service.domain.member import Member
+from service.domain.change import UpstreamUpsert
+from service.domain.member import Member, MemberId
 
 __all__ = ["Match", "Mismatch", "identify"]
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The row that the change is about, as it stands, or None for a member not seen before."""
+    """The row that the upsert is about, as it stands, or None for a member not seen before."""
 
     member: Member | None
-    # A tombstone of the change's key whose place the member's own row takes.
-    absorbs: Member | None = None
+    # Found by its national id: the row leaves its key for the upsert's.
+    takes_over: bool = False
+    # The tombstone of the upsert's key, whose place the row takes.
+    absorbs: MemberId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +28,16 @@ class Mismatch:
     reason: str
 
 
-def identify(change: UpstreamChange, by_key: Member | None, by_national_id: Member | None) -> Match | Mismatch:
-    """Resolve a change against the row of its key and the row of its national id in its company (semantics: Identity)."""
-    rival = by_national_id
-    if rival is None or rival is by_key or not isinstance(change, UpstreamUpsert):
+def identify(change: UpstreamUpsert, by_key: Member | None, namesake: Member | None) -> Match | Mismatch:
+    """Resolve an upsert against the row of its key and the row of its national id in its company (semantics: Identity)."""
+    if namesake is None or namesake is by_key:
         return Match(by_key)
     if by_key is not None and not by_key.tombstone:
         return Mismatch("the national id belongs to another member of the company")
-    if rival.connection_id == change.connection_id:
+    if namesake.connection_id == change.connection_id:
         # That the old key is gone only a complete snapshot can say; a stream may merely be early.
-        if change.replaces_external_id is None or change.replaces_external_id != rival.external_id:
+        if change.replaces_external_id is None or change.replaces_external_id != namesake.external_id:
             return Mismatch("the national id belongs to another key of this connection, which no complete snapshot lacks")
-    elif rival.live:
-        return Mismatch("the national id belongs to a live member of another connection")
-    return Match(rival, absorbs=by_key)
+    elif namesake.live:
+        return Mismatch("the national id belongs to a live member outside this connection")
+    return Match(namesake, takes_over=True, absorbs=None if by_key is None else by_key.id)

@@ -38,19 +38,22 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One person's standing in one company; version 0 is the tombstone of a key that was removed before it was known."""
+    """One person's standing in one company; version 0 is the tombstone of a key that has no member, or none any more.
+
+    Its repr, which may end in a log, leaves out what is personal.
+    """
 
     id: MemberId
     company_id: CompanyId
     connection_id: ConnectionId | None
     external_id: str | None
-    national_id: str | None = None
-    name: str | None = None
-    email: str | None = None
-    phone: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    national_id: str | None = field(default=None, repr=False)
+    name: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     upstream_state: UpstreamState
-    hold: str | None = None
+    hold: str | None = field(default=None, repr=False)
     held_at: datetime | None = None
     plan: str | None = None
     pending_plan: str | None = None

@@ -29,8 +29,6 @@ def queries(table: str) -> dict[str, Query]:
     """The queries of `sql/<table>.sql` by name."""
     text = files("service.store").joinpath("sql", f"{table}.sql").read_text(encoding="utf-8")
     parts = _NAME.split(text)
-    found = {
-        name: Query(table, name, body.strip().rstrip(";")) for name, body in zip(parts[1::2], parts[2::2], strict=True)
-    }
+    found = {name: Query(table, name, body.strip().rstrip(";")) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
     REGISTRY.update({(table, name): query for name, query in found.items()})
     return found
