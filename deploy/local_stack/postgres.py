@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import re
 import secrets
 import shutil
 import signal
@@ -19,7 +17,6 @@ from deploy.local_stack.processes import Owner, PrivateProcess, Reaper, open_to_
 _START_SECONDS = 60.0
 _INITDB_SECONDS = 120.0
 _PORT_ATTEMPTS = 5
-_IPC_RMID = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,6 @@ class PostgresServer:
             self._process.end(signal.SIGQUIT)
             self._process = None
         if self._directory is not None:
-            _remove_shared_memory(self._directory / "data")
             self._reaper.remove_directory(self._directory)
             self._directory = None
         if self._own_reaper is not None:
@@ -203,7 +199,7 @@ def _reachable(binaries: PostgresBinaries, directory: Path, owner: Owner | None)
         raise StackUnavailable(f"root must run PostgreSQL as another user, who cannot reach {binaries.directory}")
     home = directory / "programs"
     for part in binaries.tree:
-        shutil.copytree(part, home / part.name, symlinks=True)
+        shutil.copytree(part, home / part.name, symlinks=True, ignore=shutil.ignore_patterns("include"))
     for path in [home, *home.rglob("*")]:
         path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else path.stat().st_mode | 0o044)
     for program in (home / binaries.directory.relative_to(binaries.tree[0].parent)).iterdir():
@@ -217,14 +213,3 @@ def _says_ready(pid_file: Path, pid: int) -> bool:
     except OSError:
         return False
     return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
-
-
-def _remove_shared_memory(data: Path) -> None:
-    # A postmaster that was killed leaves its (tiny) System V segment; nobody but us would ever remove it.
-    try:
-        lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    found = re.fullmatch(r"\s*\d+\s+(\d+)\s*", lines[6]) if len(lines) > 6 else None
-    if found is not None:
-        ctypes.CDLL(None).shmctl(int(found[1]), _IPC_RMID, None)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from deploy.local_stack.errors import StackUnavailable
+from deploy.local_stack.plugins import lean_scripts
 from deploy.local_stack.ports import free_ports
 from deploy.local_stack.processes import PrivateProcess, Reaper
 
@@ -22,7 +23,7 @@ _START_SECONDS = 90.0
 _EPMD_SECONDS = 10.0
 _PORT_ATTEMPTS = 5
 _TAKEN = re.compile(r"eaddrinuse|address already in use|already a epmd running", re.IGNORECASE)
-# Few threads for file operations: with the usual ten, each of the 50,000 of a start wakes another one (7 s, not 4).
+# Two threads for file operations: with the usual ten, each of the many of a start wakes another, which takes longer.
 _ERLANG = "+S 2:2 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
 
 
@@ -56,6 +57,7 @@ class RabbitmqNode:
         self._given_reaper = reaper
         self._own_reaper: Reaper | None = None
         self._directory: Path | None = None
+        self._scripts = binaries.scripts
         self._epmd: PrivateProcess | None = None
         self._node: PrivateProcess | None = None
         self._ports = _Ports(0, 0, 0, 0, 0)
@@ -95,7 +97,8 @@ class RabbitmqNode:
             if self._directory is not None:
                 self._launch()
                 return self
-            self._directory = self._reaper.make_directory(None)
+            directory = self._directory = self._reaper.make_directory(None)
+            self._scripts = lean_scripts(self._binaries.scripts, self._plugins, directory / "rabbitmq")
             for attempt in range(_PORT_ATTEMPTS):
                 self._ports = _Ports(*free_ports(5))
                 try:
@@ -140,7 +143,7 @@ class RabbitmqNode:
     def ctl(self, *arguments: str, program: str = "rabbitmqctl", timeout: float = 60) -> str:
         """Run `rabbitmqctl` (or `rabbitmq-queues`, ...) against this node, `timeout` seconds at most; return its output."""
         self._running()
-        argv = [str(self._binaries.scripts / program), *arguments]
+        argv = [str(self._scripts / program), *arguments]
         try:
             done = subprocess.run(
                 argv,
@@ -195,7 +198,7 @@ class RabbitmqNode:
         # Our port mapper must listen first: else Erlang starts one of its own, which would stay.
         self._epmd = self._spawn(self._binaries.erlang / "epmd", "-port", str(self._ports.epmd), "-address", "127.0.0.1")
         self._await(self._epmd, seen, _EPMD_SECONDS)
-        self._node = self._spawn(self._binaries.scripts / "rabbitmq-server")
+        self._node = self._spawn(self._scripts / "rabbitmq-server")
         self._await(self._node, seen, _START_SECONDS)
 
     def _await(self, process: PrivateProcess, seen: int, seconds: float) -> None:

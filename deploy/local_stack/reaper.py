@@ -6,8 +6,10 @@ standard library at import: the script must start fast and whatever the state of
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -19,6 +21,7 @@ from pathlib import Path
 PATIENCE = 3.0
 """Seconds a process is given after its farewell signal, before SIGKILL."""
 _KILLED_WITHIN = 5.0
+_IPC_RMID = 0
 _PARENT_CHECK_SECONDS = 1.0
 
 
@@ -126,13 +129,26 @@ def _status(pid: int) -> tuple[str, int, str] | None:
 
 
 def remove_directory(path: Path) -> bool:
-    """Delete a tree that nobody writes to any more, and tell whether it is gone."""
+    """Delete a tree that nobody writes to any more, shared memory included, and tell whether it is gone."""
+    for pid_file in path.glob("*/postmaster.pid"):
+        _remove_shared_memory(pid_file)
     for _ in range(5):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
             return True
         time.sleep(0.1)
     return False
+
+
+def _remove_shared_memory(pid_file: Path) -> None:
+    # A PostgreSQL that was killed leaves its (tiny) System V segment, and nobody but us would ever remove it.
+    try:
+        lines = pid_file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    found = re.fullmatch(r"\s*\d+\s+(\d+)\s*", lines[6]) if len(lines) > 6 else None
+    if found is not None:
+        ctypes.CDLL(None).shmctl(int(found[1]), _IPC_RMID, None)
 
 
 class Estate:

@@ -47,7 +47,7 @@ def unpack_rabbitmq(machine: Machine, say: Callable[[str], None]) -> RabbitmqBin
                 _make(home)
             return _binaries(home)
     except OSError as error:
-        raise StackUnavailable(f"RabbitMQ cannot be unpacked into {home}: {error}; {_WAYS_OUT}") from error
+        raise StackUnavailable(f"RabbitMQ cannot be unpacked into {home}: {error}; set XDG_CACHE_HOME, or {_WAYS_OUT}") from error
 
 
 def _make(home: Path) -> None:

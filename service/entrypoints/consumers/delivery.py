@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args
+from typing import Generic, TypeVar
 
 from faststream.rabbit import RabbitMessage
-from pydantic import GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from contracts.channels import Channel
 from contracts.envelope import Envelope, EnvelopeError
@@ -16,14 +17,14 @@ from contracts.errors import describe
 from contracts.wire import WireModel
 from service.domain.errors import Park
 
-__all__ = ["Delivery", "decoder", "times_returned"]
+__all__ = ["Delivery", "DocumentedAs", "decoder", "times_returned"]
 
 M = TypeVar("M", bound=WireModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """What a door is called with; the generated documentation shows it as its body."""
+    """What a door is called with."""
 
     body: M
     envelope: Envelope
@@ -32,10 +33,20 @@ class Delivery(Generic[M]):
     # How often it was delivered before without an answer.
     returned: int
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The schema of the body."""
-        return handler(get_args(source)[0])
+
+@dataclass(frozen=True, slots=True)
+class DocumentedAs:
+    """What the generated documentation shows of a door's parameter: the body, in place of this room's own wrapping."""
+
+    body: type[WireModel]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """An instance, with the body's JSON Schema in place: FastStream recurses without end on a mere reference."""
+
+        def document(_: CoreSchema, json_schema: GetJsonSchemaHandler) -> JsonSchemaValue:
+            return dict(json_schema.resolve_ref_schema(json_schema(self.body.__pydantic_core_schema__)))
+
+        return core_schema.is_instance_schema(Delivery, metadata={"pydantic_js_functions": [document]})
 
 
 def decoder(channel: Channel, model: type[M]) -> Callable[[RabbitMessage], Awaitable[Delivery[M]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from faststream.rabbit import Channel, RabbitBroker, RabbitQueue, RabbitRouter
 
@@ -11,7 +11,7 @@ from contracts.member_changed import MemberChangedV1
 from service import translation
 from service.actions.group_commit import GroupCommit
 from service.domain.errors import Park
-from service.entrypoints.consumers.delivery import Delivery, decoder
+from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import ParkOrRetry
 
 __all__ = ["member_changes_router"]
@@ -32,7 +32,7 @@ def member_changes_router(broker: RabbitBroker, changes: GroupCommit, *, channel
         title=MEMBER_CHANGED.message_type,
         description=MEMBER_CHANGED.summary,
     )
-    async def on_member_changed(delivery: Delivery[MemberChangedV1]) -> None:
+    async def on_member_changed(delivery: Annotated[Delivery[MemberChangedV1], DocumentedAs(MemberChangedV1)]) -> None:
         """Apply one upstream change."""
         change = translation.to_change(delivery.body, delivery.envelope)
         result = await changes.submit(change, order=delivery.tag, alone=delivery.returned >= _SUSPICIOUS)
