@@ -32,13 +32,13 @@ create table members (
     company_id uuid not null references companies,
     connection_id uuid,
     external_id text,
-    national_id text check (national_id !~ '[- ]'),
-    name text,
+    national_id text check (national_id <> '' and national_id !~ '[- ]'),
+    name text check (name <> ''),
     email text,
     phone text,
     metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
     upstream_state text not null check (upstream_state in ('pending', 'active', 'suspended', 'removed')),
-    hold text,
+    hold text check (hold <> ''),
     held_at timestamptz,
     plan text,
     pending_plan text,
@@ -60,11 +60,15 @@ create table members (
     constraint removal_is_dated check ((upstream_state = 'removed') = (removed_at is not null)),
     constraint removed_is_published check ((upstream_state = 'removed') = (state = 'removed')),
     constraint only_the_removed_are_nameless check (name is not null or upstream_state = 'removed'),
-    constraint version_zero_is_a_tombstone check (version > 0 or upstream_state = 'removed')
+    -- The driver reads an infinity as a time without a zone, with which no other can be compared.
+    constraint dates_are_finite check (isfinite(starts_at) and isfinite(expires_at)),
+    constraint version_zero_is_a_tombstone check (version > 0 or upstream_state = 'removed'),
+    -- Deferrable, so that they are checked once a statement is through: in one batch a member may take the key or the national
+    -- id that another one gives up.
+    constraint members_by_key unique (connection_id, external_id) deferrable,
+    constraint members_by_national_id unique (company_id, national_id) deferrable
 ) with (fillfactor = 85);
 
-create unique index members_by_key on members (connection_id, external_id);
-create unique index members_by_national_id on members (company_id, national_id) where national_id is not null;
 create index members_by_company on members (company_id, id);
 
 -- Append-only. Each row is one member version and holds all that its MEMBERSHIP_UPDATED said, so that it can be sent again.
@@ -144,7 +148,8 @@ return case
     when upstream_state = 'removed' then 'removed'
     when upstream_state = 'pending' then 'pending'
     when expires_at < at and (hold is not null or upstream_state = 'suspended') then 'expired'
-    when expires_at < at and grace > interval '0' and at <= expires_at + grace then 'grace'
+    -- Subtracted: `expires_at + grace` counts days in the session's time zone, some of which have 23 hours.
+    when expires_at < at and grace > interval '0' and at - expires_at <= grace then 'grace'
     when expires_at < at then 'expired'
     when hold is not null or upstream_state = 'suspended' then 'suspended'
     else 'active'

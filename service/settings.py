@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     # Where DATABASE_URL is a pooler in transaction mode: the direct address, for LISTEN alone.
     database_listen_url: Annotated[PostgresUrl | None, BeforeValidator(_blank_is_unset)] = None
     rabbitmq_url: AmqpUrl
+    # Where the HTTP server listens; every process answers probes, and they come from outside.
+    host: str = "0.0.0.0"  # noqa: S104  # meant
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     admin_api_key: Secret = None
     cron_secret: Secret = None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
+from pydantic import ValidationError
 
 from contracts.channels import EVENTS, MEMBERSHIP_UPDATED, membership_updated_routing_key
 from contracts.envelope import Envelope
+from contracts.errors import describe
 from contracts.member_changed import MemberChangedV1, UpstreamMember
 from contracts.membership_updated import MembershipUpdatedV1
 from service.domain.change import (
@@ -22,6 +24,7 @@ from service.domain.change import (
     UpstreamUpsert,
     normalise_national_id,
 )
+from service.domain.errors import UnfitData
 from service.domain.fold import Version
 from service.domain.member import CompanyId, ConnectionId, UpstreamState
 from service.store.member_events import MemberEventRow
@@ -31,6 +34,9 @@ __all__ = ["event_id", "to_change", "to_member_event", "to_membership_updated"]
 
 _SOURCE: Final = "rollcall"
 _HASH_BYTES: Final = 16
+# Sources say "never" with the first and the last instant of the calendar, which the driver would write as infinities.
+_FIRST: Final = datetime.min.replace(tzinfo=UTC) + timedelta.resolution
+_LAST: Final = datetime.max.replace(tzinfo=UTC) - timedelta.resolution
 
 
 def to_change(message: MemberChangedV1, envelope: Envelope) -> UpstreamChange:
@@ -58,6 +64,9 @@ def _fields(member: UpstreamMember) -> UpstreamFields:
         fields["national_id"] = normalise_national_id(national_id)
     if (state := fields.get("state")) is not None:
         fields["state"] = UpstreamState(state)
+    for name in ("starts_at", "expires_at"):
+        if (instant := fields.get(name)) is not None:
+            fields[name] = min(max(instant, _FIRST), _LAST)
     return fields  # type: ignore[return-value]  # the contract's names are the TypedDict's: tested
 
 
@@ -97,24 +106,28 @@ def to_member_event(version: Version, now: datetime) -> MemberEventRow:
 
 
 def to_membership_updated(version: Version, now: datetime) -> OutboxRow:
-    """The MEMBERSHIP_UPDATED of a new version, ready to be sent."""
+    """The MEMBERSHIP_UPDATED of a new version, ready to be sent; raises UnfitData where the contract has no room for a fact."""
     after, cause = version.transition.after, version.change.cause
     previous = version.transition.previous_state
-    message = MembershipUpdatedV1(
-        member_id=after.id,
-        company_id=after.company_id,
-        connection_id=after.connection_id,
-        external_id=after.external_id,
-        previous_state=previous.value if previous is not None else None,
-        new_state=after.state.value,
-        reason_code=cause.reason.value,
-        changed_fields=tuple(version.transition.changed),  # type: ignore[arg-type]  # checked by the contract as it is built
-        plan=after.plan,
-        starts_at=after.starts_at,
-        expires_at=after.expires_at,
-        version=after.version,
-        occurred_at=now,
-    )
+    try:
+        message = MembershipUpdatedV1(
+            member_id=after.id,
+            company_id=after.company_id,
+            connection_id=after.connection_id,
+            external_id=after.external_id,
+            previous_state=previous.value if previous is not None else None,
+            new_state=after.state.value,
+            reason_code=cause.reason.value,
+            changed_fields=tuple(version.transition.changed),  # type: ignore[arg-type]  # checked by the contract as it is built
+            plan=after.plan,
+            starts_at=after.starts_at,
+            expires_at=after.expires_at,
+            version=after.version,
+            occurred_at=now,
+        )
+    except ValidationError as error:
+        text = f"MEMBERSHIP_UPDATED cannot tell of it: {describe(error)}"
+        raise UnfitData(text) from None
     envelope = Envelope(
         id=event_id(after.id, after.version),
         source=_SOURCE,

@@ -103,27 +103,39 @@ async def depth(channel: Any, name: str) -> int:
 
 @dataclass(slots=True)
 class Subscriber:
-    """All events from its start on, kept as a subscriber should: the greatest version of each member."""
+    """All events from its start on, kept as a subscriber should: the greatest version of each member.
 
+    `received` is every (member, version) that ever came. A broker that was killed hands out what it takes back in no order, so
+    that a version may come after a later one (`overtaken`): it came, and its effect is part of the later one's.
+    """
+
+    received: set[tuple[str, int]] = field(default_factory=set)
     events: list[dict[str, Any]] = field(default_factory=list)
     traceparents: list[str | None] = field(default_factory=list)
     latest: dict[str, dict[str, Any]] = field(default_factory=dict)
     repeats: int = 0
-    gaps: int = 0
+    overtaken: int = 0
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, message: Any) -> None:
         event = json.loads(message.body)
         member, version = event["memberId"], event["version"]
         known = self.latest.get(member, {"version": 0})["version"]
-        if version <= known:
+        if (member, version) in self.received:
             self.repeats += 1
-        else:
-            self.gaps += version != known + 1
+        elif version < known:
+            self.overtaken += 1
+        self.received.add((member, version))
+        if version > known:
             self.latest[member] = event
             self.events.append(event)
             self.traceparents.append(message.headers.get("traceparent"))
         self._more.set()
+
+    async def receive(self, more: int, *, within: float) -> None:
+        """Wait for so many that never came before."""
+        goal = len(self.received) + more
+        await self.until(lambda seen: len(seen.received) >= goal, within=within)
 
     async def until(self, condition: Callable[[Self], bool], *, within: float) -> None:
         async with asyncio.timeout(within):

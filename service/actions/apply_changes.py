@@ -30,7 +30,7 @@ _ATTEMPTS: Final = 6
 _PAUSE_SECONDS: Final = 0.01
 
 _DUPLICATE: Final = Result(Outcome.DUPLICATE, "this message was taken in before")
-_NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "there is no such connection")
+_NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "the company has no such connection")
 _NO_SUCH_MEMBER: Final = Result(Outcome.REFUSED, "there is no such member")
 
 
@@ -64,16 +64,25 @@ async def _apply_together(db: Database, changes: Sequence[Change], default_grace
     async with db.transaction() as tx:
         upstream = [change for change in changes if isinstance(change, UpstreamUpsert | UpstreamRemoval)]
         connections = await rules_of_connections(tx, {change.connection_id for change in upstream}, default_grace_days)
-        known = [change for change in upstream if change.connection_id in connections]
-        new_keys = await claim_messages(tx, {change.inbox_key for change in known if change.inbox_key is not None})
+        # What is refused anyway neither takes an inbox key nor locks a row, least of all one of another company.
+        known = [change for change in upstream if _rules_of(change, connections) is not None]
+        inbox_keys = {change.inbox_key for change in known if change.inbox_key is not None}
+        new_keys = await claim_messages(tx, inbox_keys) if inbox_keys else set()
         local_ids = {change.member_id for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)}
         members = await lock_members(tx, _keys(known, local_ids))
         local_rules = await _rules_of_members([member for member in members if member.id in local_ids], tx, default_grace_days)
         fold = Fold(members, await read_clock(tx))
         results = _fold(fold, changes, connections, local_rules, new_keys)
         await _write(tx, fold)
-        await release_messages(tx, _unsettled(changes, results, new_keys))
+        if unsettled := _unsettled(changes, results, new_keys):
+            await release_messages(tx, unsettled)
         return results
+
+
+def _rules_of(change: UpstreamUpsert | UpstreamRemoval, connections: Mapping[ConnectionId, Rules]) -> Rules | None:
+    """What the change's connection fixed; None where the change's company has no such connection."""
+    rules = connections.get(change.connection_id)
+    return rules if rules is not None and rules.company_id == change.company_id else None
 
 
 def _keys(upstream: Sequence[UpstreamUpsert | UpstreamRemoval], ids: set[MemberId]) -> MemberKeys:
@@ -106,13 +115,13 @@ def _fold(
     for change in changes:
         match change:
             case UpstreamUpsert() | UpstreamRemoval():
-                rules, key = connections.get(change.connection_id), change.inbox_key
+                rules, key, missing = _rules_of(change, connections), change.inbox_key, _NO_SUCH_CONNECTION
             case HoldPlaced() | HoldReleased() | TimePassed():
-                rules, key = local_rules.get(change.member_id), None
+                rules, key, missing = local_rules.get(change.member_id), None, _NO_SUCH_MEMBER
             case _:
                 assert_never(change)
         if rules is None:
-            results.append(_NO_SUCH_CONNECTION if isinstance(change, UpstreamUpsert | UpstreamRemoval) else _NO_SUCH_MEMBER)
+            results.append(missing)
         elif key is not None and key not in open_keys:
             results.append(_DUPLICATE)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,7 +14,7 @@ import structlog
 
 from service.domain.change import Change
 from service.domain.errors import Unavailable
-from service.domain.outcome import Result
+from service.domain.outcome import Outcome, Result
 
 __all__ = ["Apply", "GroupCommit"]
 
@@ -45,6 +46,8 @@ class GroupCommit:
         self._waiting: list[_Waiting] = []
         self._work = asyncio.Event()
         self.available = True
+        # What became of the changes so far.
+        self.outcomes: Counter[Outcome] = Counter()
 
     async def submit(self, change: Change, *, order: int, alone: bool = False) -> Result:
         """Apply one change with those that are in flight; `order` is its place among them.
@@ -87,6 +90,7 @@ class GroupCommit:
                 await self._settle([waiting])
         else:
             for waiting, result in zip(batch, results, strict=True):
+                self.outcomes[result.outcome] += 1
                 _answer(waiting, result)
 
     async def _apply_when_available(self, changes: Sequence[Change]) -> list[Result]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.local_stack import StackUnavailable
 from service.cli import directory, events, processes, stack
@@ -38,7 +39,7 @@ def main() -> None:
     try:
         app()
     except _EXPLAINED as error:
-        Console(stderr=True).print(f"[bold red]rollcall:[/] {error}", highlight=False)
+        Console(stderr=True).print(f"[bold red]rollcall:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from service.domain.change import SOURCE_FIELDS, VersionKind
@@ -80,7 +81,7 @@ def show_companies() -> None:
     table = _table("id", "name", "time zone", "grace days")
     for company in in_transaction(list_companies):
         grace = "default" if company.grace_days is None else str(company.grace_days)
-        table.add_row(str(company.id), company.name, company.time_zone, grace)
+        table.add_row(str(company.id), escape(company.name), company.time_zone, grace)
     _print(table)
 
 
@@ -127,7 +128,9 @@ def show_connections(
         table = _table("id", "company", "name", "kind", "versions", "status", "fields of the source")
         for row in await list_connections(tx, owner.id if owner else None):
             fields = "all" if set(row.mapped_fields) == SOURCE_FIELDS else ", ".join(row.mapped_fields)
-            table.add_row(str(row.id), names[row.company_id], row.name, row.kind, row.version_kind, row.status, fields)
+            table.add_row(
+                str(row.id), escape(names[row.company_id]), escape(row.name), row.kind, row.version_kind, row.status, fields
+            )
         return table
 
     _print(in_transaction(read))

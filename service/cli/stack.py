@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
+from deploy.demo import perform
 from deploy.local_stack import local_stack
 from service.settings import given_urls, load_settings
 from service.store.migrate import migrate
@@ -22,6 +24,7 @@ __all__ = ["add_to"]
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(dev)
+    app.command()(demo)
 
 
 def dev(
@@ -30,10 +33,16 @@ def dev(
     """Start PostgreSQL, RabbitMQ and the whole service, and stay up until Ctrl-C; given URLs are used."""
     console = Console(stderr=True, highlight=False)
     database_url, rabbitmq_url = given_urls()
-    with local_stack(console.print, database_url=database_url, rabbitmq_url=rabbitmq_url, own_data=False) as stack:
+    with local_stack(
+        lambda line: console.print(escape(line), soft_wrap=True),
+        database_url=database_url,
+        rabbitmq_url=rabbitmq_url,
+        own_data=False,
+    ) as stack:
         settings = load_settings(
             database_url=stack.database_url,
             rabbitmq_url=stack.rabbitmq_url,
+            host="127.0.0.1",
             port=port,
             log_format="console" if sys.stderr.isatty() else "json",
         )
@@ -49,3 +58,9 @@ def dev(
             console.print(f"curl http://127.0.0.1:{process.http.port}/ready\n\nCtrl-C ends it.")
 
         uvloop.run(run_process(settings, list(Role), tell))
+
+
+def demo() -> None:
+    """Start everything, feed 2,000 changes, watch what comes out and check the books; given URLs are used, with data of its own."""
+    if not perform(*given_urls()):
+        raise typer.Exit(1)

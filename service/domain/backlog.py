@@ -27,7 +27,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Key:
-    """An order key with work: its highest row seen, and the row after which to look for its lowest."""
+    """An order key with work: its highest row seen, and the last row sent, after which its lowest is looked for."""
 
     order_key: UUID
     bucket: int
@@ -109,7 +109,8 @@ class Backlog:
             return
         key = self._in_flight.get(order_key) or self._ready.get(order_key)
         if key is None:
-            self._ready[order_key] = Key(order_key, number, last, first - 1)
+            # Found by a high row, it may have a lower one that committed late: only what was sent raises the floor.
+            self._ready[order_key] = Key(order_key, number, last, floor=0)
         else:
             key.last = max(key.last, last)
             key.floor = min(key.floor, first - 1)

@@ -31,8 +31,7 @@ class CompanyRow:
 
 async def insert_company(tx: Tx, name: str, time_zone: str, grace_days: int | None) -> CompanyRow:
     """Add a company; raises Contention where the name is taken."""
-    record = await tx.fetchrow(_SQL["insert_company"].sql, name, time_zone, grace_days)
-    assert record is not None  # noqa: S101  # an insert with returning answers a row
+    (record,) = await tx.fetch(_SQL["insert_company"].sql, name, time_zone, grace_days)
     return CompanyRow(**record)
 
 

@@ -38,8 +38,7 @@ async def insert_connection(
     tx: Tx, company_id: CompanyId, name: str, kind: str, version_kind: VersionKind, mapped_fields: Sequence[str]
 ) -> ConnectionRow:
     """Add a connection; raises Contention where the company has one of that name."""
-    record = await tx.fetchrow(_SQL["insert_connection"].sql, company_id, name, kind, version_kind, mapped_fields)
-    assert record is not None  # noqa: S101  # an insert with returning answers a row
+    (record,) = await tx.fetch(_SQL["insert_connection"].sql, company_id, name, kind, version_kind, mapped_fields)
     return ConnectionRow(**record)
 
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import orjson
 
-from service.domain.errors import Contention, RollcallError, Unavailable, UnfitData
+from service.domain.errors import Contention, RollcallError, Unavailable, UnfitData, Unforeseen
 
 __all__ = ["Database", "Tx", "translated"]
 
@@ -26,19 +27,25 @@ else:
 
 # Serialisation failure, deadlock, and a key that somebody else inserted meanwhile: the same transaction may succeed when run again.
 _CONTENTION: Final = frozenset({"40001", "40P01", "23505"})
-_AWAY: Final = ("08", "53", "57", "25006", "55P03")
+# Values out of range, broken constraints, and what is too large for an index.
+_UNFIT: Final = ("22", "23", "54")
+# Also a server that has become read-only, and a transaction that it ended for being idle or for waiting on a lock.
+_AWAY: Final = ("08", "53", "57", "25006", "25P03", "55P03")
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn the driver's errors into Unavailable, Contention or UnfitData; texts carry codes and rule names, never values."""
+    """Turn the driver's errors into the domain's; texts carry codes and the names of rules and kinds, never values."""
     try:
         yield
     except RollcallError:
         raise
     except asyncpg.PostgresError as error:
         raise _translate(error) from None
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+    except (asyncpg.InternalClientError, asyncpg.ClientConfigurationError) as error:
+        message = f"the database driver failed ({type(error).__name__})"
+        raise Unforeseen(message) from None
+    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
         if isinstance(error, ValueError):
             # Raised by the driver's encoder before the server sees anything; its text quotes the value.
             message = "a value does not fit its column"
@@ -47,16 +54,16 @@ async def translated() -> AsyncIterator[None]:
         raise Unavailable(message) from None
 
 
-def _translate(error: asyncpg.PostgresError) -> Exception:
+def _translate(error: asyncpg.PostgresError) -> RollcallError:
     code = error.sqlstate or ""
     rule = getattr(error, "constraint_name", None) or getattr(error, "column_name", None) or type(error).__name__
     if code in _CONTENTION:
         return Contention(f"another transaction was in the way ({code} {rule})")
-    if code.startswith(("22", "23")):
+    if code.startswith(_UNFIT):
         return UnfitData(f"the database refuses the data ({code} {rule})")
     if code.startswith(_AWAY):
         return Unavailable(f"the database does not answer ({code})")
-    return error
+    return Unforeseen(f"the database failed in a way that has no rule ({code} {type(error).__name__})")
 
 
 class Database:
@@ -92,7 +99,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        """One transaction: committed at the end, rolled back by any exception; raises Unavailable, Contention, UnfitData."""
+        """One transaction: committed at the end, rolled back by any exception; raises Retry errors and UnfitData."""
         async with translated(), self._pool.acquire(timeout=10) as connection, connection.transaction():
             yield connection
 
@@ -110,4 +117,12 @@ async def _init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 def _dumps(value: object) -> str:
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def _plain(value: object) -> str:
+    # The driver's own UUIDs, which every id that was read is, are a subclass, and those are not written by themselves.
+    if isinstance(value, UUID):
+        return str(value)
+    message = f"{type(value).__name__} has no JSON"
+    raise TypeError(message)

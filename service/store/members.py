@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from service.domain.member import CompanyId, ConnectionId, Member, MemberId, Standing, UpstreamState
 from service.store.queries import queries
@@ -56,7 +57,13 @@ def _member(values: list[Any]) -> Member:
 
 async def insert_members(tx: Tx, members: Sequence[Member]) -> None:
     """Store new members and tombstones; raises Contention when somebody else stored one of the keys meanwhile."""
-    await tx.execute(_INSERT, *columns(MEMBER_COLUMNS, sorted(members, key=lambda member: member.id)))
+    await tx.execute(_INSERT, *columns(MEMBER_COLUMNS, sorted(members, key=_unique_keys)))
+
+
+def _unique_keys(member: Member) -> tuple[bool, tuple[CompanyId, str | None], tuple[UUID, str]]:
+    """An order of new rows in which transactions that store the same ones wait for each other instead of being deadlocked."""
+    key = (member.connection_id or member.id, member.external_id or "")
+    return member.national_id is None, (member.company_id, member.national_id), key
 
 
 async def update_members(tx: Tx, members: Sequence[Member], read_versions: Sequence[int]) -> int:

@@ -19,6 +19,10 @@ def column_names(row_type: type[DataclassInstance]) -> tuple[str, ...]:
 
 
 def columns(names: Sequence[str], rows: Sequence[Any]) -> list[list[Any]]:
-    """One list a column, for `unnest`."""
+    """One list a column, for an `unnest` of all of them, one of which is never null in any row.
+
+    A column without a value is an empty list: `unnest` fills it up with nulls, and the driver looks at every null it is given.
+    """
     take = attrgetter(*names)
-    return [list(column) for column in zip(*map(take, rows), strict=True)] if rows else [[] for _ in names]
+    transposed = zip(*map(take, rows), strict=True) if rows else ((),) * len(names)
+    return [[] if column.count(None) == len(column) else list(column) for column in transposed]

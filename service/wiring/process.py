@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
 
 import structlog
 
+from service.domain.outcome import Outcome
 from service.entrypoints.http.health import health_routes
 from service.entrypoints.http.server import HttpServer
 from service.entrypoints.loops.relay import Relay, RelayOptions
@@ -41,7 +42,12 @@ class Process:
         self._roles = frozenset(roles)
         self._worker = Worker(settings) if Role.WORKER in self._roles else None
         self._relay: Relay | None = None
-        self.http = HttpServer(health_routes(self.problems), settings.port)
+        self.http = HttpServer(health_routes(self.problems), settings.host, settings.port)
+
+    @property
+    def outcomes(self) -> Mapping[Outcome, int]:
+        """How many changes this process's worker brought to each end since the start."""
+        return self._worker.outcomes if self._worker is not None else {}
 
     async def problems(self) -> dict[str, dict[str, str]]:
         """What keeps each role from its work; empty when nothing does."""

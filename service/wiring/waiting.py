@@ -37,5 +37,5 @@ async def until_there(what: str, where: str, attempt: Callable[[], Awaitable[T]]
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         else:
             if said:
-                _log.info(f"{what} is there", where=where)
+                _log.info(f"no longer waiting for {what}", where=where)
             return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -18,7 +18,7 @@ from contracts.channels import MEMBER_CHANGES
 from service.actions.apply_changes import apply_changes
 from service.actions.group_commit import GroupCommit
 from service.domain.change import Change
-from service.domain.outcome import Result
+from service.domain.outcome import Outcome, Result
 from service.entrypoints.consumers.member_changes import member_changes_router
 from service.settings import Settings, SettingsError, load_settings, without_password
 from service.store.database import Database
@@ -43,6 +43,7 @@ class Worker:
         self._settings = settings
         self._db: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
         self._changes = GroupCommit(self._apply, most=_PREFETCH)
         self.broker = RabbitBroker(
             settings.rabbitmq_url.get_secret_value() if settings else _DOCUMENTED_URL,
@@ -91,6 +92,11 @@ class Worker:
         if self._db is not None:
             await self._db.close()
 
+    @property
+    def outcomes(self) -> Mapping[Outcome, int]:
+        """How many changes came to each end since the start."""
+        return self._changes.outcomes
+
     async def problems(self) -> dict[str, str]:
         """What keeps this worker from applying changes, by dependency; empty when nothing does."""
         found = {}
@@ -117,14 +123,19 @@ class Worker:
         return await apply_changes(self._db, changes, default_grace_days=self._settings.grace_days)
 
     async def _consume(self) -> None:
+        # FastStream makes a second channel where two ask for one at once: until it has consumed nobody else may ask.
+        self._started = False
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
         where = without_password(self._settings.rabbitmq_url.get_secret_value())
         await until_there("the broker", where, self.broker.start)
+        self._started = True
         _log.info("worker takes messages", queue=MEMBER_CHANGES.main.name)
 
     async def _consuming(self) -> bool:
         """Whether the broker still has our consumer: it drops one with its queue, and the connection looks well all the same."""
+        if not self._started:
+            return False
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 if not await self.broker.ping(_LOOK_SECONDS):
@@ -143,6 +154,7 @@ class Worker:
             if not await self.broker.ping(_LOOK_SECONDS) or await self._consuming():
                 continue
             _log.warning("the broker dropped the consumer, declaring its queue anew", queue=MEMBER_CHANGES.main.name)
+            self._started = False
             await self.broker.stop()
             await declared_topology(self._settings)
             await self._consume()

@@ -163,7 +163,7 @@ async def test_sigterm_in_the_middle_loses_nothing(database_url: str, rabbitmq_u
         assert 200 <= interrupted < 1500
         async with running_service(database_url, rabbitmq_url):
             await seen.until(lambda seen: len(seen.latest) == 1500, within=40)
-    assert seen.gaps == 0
+    assert seen.overtaken == 0
     held = await books(database_url)
     assert (held.members, held.audited, held.taken_in, held.outbox) == (1500, 1500, 1500, 0)
 

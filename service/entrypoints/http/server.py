@@ -24,8 +24,8 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Listens as soon as it is made, so that a taken port is an error at once and `port` is known."""
 
-    def __init__(self, routes: Sequence[Route], port: int) -> None:
-        self._socket = socket.create_server(("", port), family=socket.AF_INET, reuse_port=False)
+    def __init__(self, routes: Sequence[Route], host: str, port: int) -> None:
+        self._socket = socket.create_server((host, port), family=socket.AF_INET, reuse_port=False)
         config = uvicorn.Config(
             Starlette(routes=list(routes)), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5
         )

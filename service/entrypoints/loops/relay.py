@@ -35,6 +35,9 @@ _SWEEP_AT_MOST_EVERY: Final = 0.005
 # A sweep that dead rows make slow takes at most a twentieth of the time.
 _SWEEP_SHARE: Final = 20
 _SHED_AGAIN_AFTER: Final = 0.02
+# While messages trickle in, a search or a window for each would cost more than all the rest: the next waits for the last
+# to end, at most this long, and takes what has gathered.
+_GATHER_AT_MOST: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ class Relay:
         self._leases_changed = asyncio.Event()
         self._found = asyncio.Event()
         self._taken = asyncio.Event()
+        self._settled = asyncio.Event()
         self._busy: set[int] = set()
         # After a window of unknown outcome one message at a time asks whether the broker takes them again.
         self._probing = False
@@ -174,6 +178,7 @@ class Relay:
         next_sweep = 0.0
         poll = self._options.poll.total_seconds()
         while True:
+            searched = monotonic()
             self._committed.clear()
             self._backlog.mark_unread()
             more = sweep_is_due = True
@@ -188,6 +193,7 @@ class Relay:
                     next_sweep = now + max(_SWEEP_AT_MOST_EVERY, _SWEEP_SHARE * (now - started))
                 if self._backlog.ready:
                     self._found.set()
+            await asyncio.sleep(min(_GATHER_AT_MOST, monotonic() - searched))
             # What woke this may lie below a watermark: where no sweep was due, one is owed as soon as it may be.
             await _within(self._committed, poll if sweep_is_due else max(0.0, min(poll, next_sweep - monotonic())))
 
@@ -200,6 +206,9 @@ class Relay:
     async def _lane(self, number: int) -> None:
         while not self._stopping.is_set():
             await self._publisher.opened()
+            if self._busy and self._backlog.ready < self._options.window // 4:
+                self._settled.clear()
+                await _within(self._settled, _GATHER_AT_MOST)
             keys = self._backlog.take(1 if self._probing else self._options.window, monotonic())
             if not keys:
                 self._found.clear()
@@ -211,6 +220,7 @@ class Relay:
                 await self._relay(keys)
             finally:
                 self._busy.discard(number)
+                self._settled.set()
 
     async def _relay(self, keys: list[Key]) -> None:
         try:

@@ -1,0 +1,5 @@
+"""`rollcall demo`: everything started, 2,000 changes fed, what comes out watched, and the books checked."""
+
+from deploy.demo.performance import perform
+
+__all__ = ["perform"]

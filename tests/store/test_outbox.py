@@ -1,0 +1,188 @@
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from service.store import leases
+from service.store.database import Database
+from service.store.outbox import (
+    Refusal,
+    claim_messages,
+    delete_published,
+    discover_keys,
+    postpone_refused,
+    sweep_keys,
+)
+from tests.relay_rig import Outbox, open_database, open_outbox
+
+ME = uuid4()
+ALL_FROM_ZERO = dict.fromkeys(range(64), 0)
+
+
+class Desk:
+    """A database whose buckets are all held by ME."""
+
+    def __init__(self, database: Database, outbox: Outbox, fences: dict[int, int]) -> None:
+        self.database, self.outbox, self.fences = database, outbox, fences
+
+    async def bucket(self, key: UUID) -> int:
+        return int(await self.outbox.connection.fetchval("select bucket from outbox where order_key = $1 limit 1", key))
+
+    async def claim(self, *keys: UUID, holder: UUID = ME, fence: int | None = None, floor: int = 0) -> list[int]:
+        buckets = [await self.bucket(key) for key in keys]
+        fences = [self.fences[bucket] if fence is None else fence for bucket in buckets]
+        async with self.database.transaction() as tx:
+            claimed = await claim_messages(tx, holder, keys, buckets, fences, [floor] * len(keys))
+        return sorted(message.id for message in claimed)
+
+    async def refuse(self, row: int, delay: timedelta, attempts: int = 0) -> None:
+        async with self.database.transaction() as tx:
+            await postpone_refused(tx, [Refusal(row, attempts, delay, "unroutable: NO_ROUTE")])
+
+
+@pytest.fixture
+async def desk(database_url: str) -> AsyncIterator[Desk]:
+    async with open_database(database_url) as database, open_outbox(database_url, "exchange") as outbox:
+        async with database.transaction() as tx:
+            await leases.insert_bucket_leases(tx)
+            fences = await leases.take_buckets(tx, ME, 64, timedelta(seconds=60))
+        yield Desk(database, outbox, fences)
+
+
+async def test_a_claim_takes_the_lowest_row_of_each_key(desk: Desk) -> None:
+    a, b = uuid4(), uuid4()
+    a1, _a2, b1, _b2 = await desk.outbox.insert((a, 1), (a, 2), (b, 1), (b, 2))
+
+    assert await desk.claim(a, b) == [a1, b1]
+
+
+async def test_a_claimed_message_is_whole(desk: Desk) -> None:
+    key = uuid4()
+    await desk.outbox.insert((key, 7))
+    (row,) = await desk.outbox.rows()
+    async with desk.database.transaction() as tx:
+        (message,) = await claim_messages(tx, ME, [key], [row["bucket"]], [desk.fences[row["bucket"]]], [0])
+
+    for field in ("id", "order_key", "attempts", "exchange", "routing_key", "type", "message_id", "correlation_id", "body"):
+        assert getattr(message, field) == row[field], field
+    assert message.headers == {"ce-type": "TEST", "traceparent": "00-1-2-01"}
+    assert message.occurred_at == row["occurred_at"]
+
+
+async def test_a_claim_starts_after_the_floor(desk: Desk) -> None:
+    key = uuid4()
+    first, second = await desk.outbox.insert((key, 1), (key, 2))
+
+    assert await desk.claim(key, floor=first) == [second]
+
+
+async def test_a_lowest_row_that_waits_blocks_its_key_and_no_other(desk: Desk) -> None:
+    a, b = uuid4(), uuid4()
+    a1, _a2, b1 = await desk.outbox.insert((a, 1), (a, 2), (b, 1))
+    await desk.refuse(a1, timedelta(seconds=60))
+
+    assert await desk.claim(a, b) == [b1]
+
+
+async def test_a_row_whose_wait_is_over_is_claimed(desk: Desk) -> None:
+    key = uuid4()
+    first, _ = await desk.outbox.insert((key, 1), (key, 2))
+    await desk.refuse(first, timedelta(seconds=-1))
+
+    assert await desk.claim(key) == [first]
+
+
+@pytest.mark.parametrize("stranger", [{"holder": uuid4()}, {"fence": 0}, {"fence": 2}])
+async def test_who_does_not_hold_the_bucket_claims_nothing(desk: Desk, stranger: dict[str, Any]) -> None:
+    key = uuid4()
+    await desk.outbox.insert((key, 1))
+
+    assert await desk.claim(key, **stranger) == []
+
+
+async def test_a_lapsed_lease_claims_nothing(desk: Desk) -> None:
+    key = uuid4()
+    await desk.outbox.insert((key, 1))
+    await desk.outbox.connection.execute("update leases set expires_at = clock_timestamp() - interval '1 ms'")
+
+    assert await desk.claim(key) == []
+
+
+async def test_only_the_named_rows_are_deleted(desk: Desk) -> None:
+    key = uuid4()
+    first, second = await desk.outbox.insert((key, 1), (key, 2))
+    async with desk.database.transaction() as tx:
+        await delete_published(tx, [first, 10**12])
+
+    assert [row["id"] for row in await desk.outbox.rows()] == [second]
+
+
+async def test_a_refusal_is_counted_once_and_explained(desk: Desk) -> None:
+    (row,) = await desk.outbox.insert((uuid4(), 1))
+    await desk.refuse(row, timedelta(seconds=60))
+    await desk.refuse(row, timedelta(seconds=600))
+
+    (left,) = await desk.outbox.rows()
+    assert (left["attempts"], left["last_error"]) == (1, "unroutable: NO_ROUTE")
+    waits = left["next_attempt_at"] - left["created_at"]
+    assert timedelta(seconds=55) < waits < timedelta(seconds=70)
+
+
+async def test_discovery_reads_above_the_watermark_and_folds_a_hot_key(desk: Desk) -> None:
+    hot = uuid4()
+    rows = await desk.outbox.insert(*((hot, n) for n in range(100)))
+    bucket = await desk.bucket(hot)
+    async with desk.database.transaction() as tx:
+        (found,) = await discover_keys(tx, {bucket: rows[9]}, 50)
+        assert (found.bucket, found.order_key, found.first, found.last, found.rows) == (bucket, hot, rows[10], rows[59], 50)
+        assert await discover_keys(tx, {bucket: rows[-1]}, 50) == []
+        assert await discover_keys(tx, {(bucket + 1) % 64: 0}, 50) == []
+
+
+async def test_a_sweep_finds_rows_at_or_below_the_watermark(desk: Desk) -> None:
+    low, high = uuid4(), uuid4()
+    low_row, _ = await desk.outbox.insert((low, 1), (high, 1))
+    async with desk.database.transaction() as tx:
+        assert [found.order_key for found in await sweep_keys(tx, dict.fromkeys(range(64), low_row), 10)] == [low]
+
+
+async def test_a_sweep_passes_over_keys_that_wait_with_all_their_rows(desk: Desk) -> None:
+    waiting, due = uuid4(), uuid4()
+    first, _, due_row = await desk.outbox.insert((waiting, 1), (waiting, 2), (due, 1))
+    await desk.refuse(first, timedelta(seconds=60))
+    await desk.refuse(due_row, timedelta(seconds=-1))
+    async with desk.database.transaction() as tx:
+        assert [found.order_key for found in await sweep_keys(tx, dict.fromkeys(range(64), 10**9), 10)] == [due]
+
+
+async def test_no_query_of_the_relay_reads_the_table_through_whatever_the_statistics_say(desk: Desk, database_url: str) -> None:
+    connection = desk.outbox.connection
+    watermarks = dict.fromkeys(range(64), 100)
+    # A drained outbox whose emptiness was written down and planned for, and then 200,000 rows that nobody counted.
+    await connection.execute("alter table outbox set (autovacuum_enabled = false)")
+    await connection.execute("vacuum analyze outbox")
+    async with open_database(database_url, size=1) as database:
+
+        async def scans(keys: list[UUID], buckets: list[int]) -> tuple[int, int]:
+            fences = [desk.fences[bucket] for bucket in buckets]
+            async with database.transaction() as tx:
+                for _ in range(7):  # the sixth may keep its plan for good
+                    await discover_keys(tx, ALL_FROM_ZERO, 32)
+                    await sweep_keys(tx, watermarks, 100)
+                    await claim_messages(tx, ME, keys, buckets, fences, [0] * len(keys))
+                counters = await tx.fetchrow("select seq_scan, idx_scan from pg_stat_xact_user_tables where relname = 'outbox'")
+            return counters["seq_scan"], counters["idx_scan"]
+
+        await scans([uuid4()], [0])
+        await connection.execute(
+            """insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at)
+            select gen_random_uuid(), 'e', 'r', 't', n::text, '', '{}', '{}', now() from generate_series(1, 200000) n"""
+        )
+        rows = await connection.fetch("select order_key, bucket from outbox limit 200")
+
+        sequential, indexed = await scans([row["order_key"] for row in rows], [row["bucket"] for row in rows])
+
+        assert sequential == 0
+        assert indexed >= 7 * (64 + 64 + 200)

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import ast
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+import service.store
+from deploy.local_stack import create_database, drop_database
+from service.domain.change import InboxKey
+from service.domain.member import Member
+from service.domain.outbox import ClaimedMessage
+from service.store.companies import CompanyRow
+from service.store.connections import ConnectionRow
+from service.store.outbox import Found
+from service.store.queries import REGISTRY, queries
+
+MODULES = [import_module(f"service.store.{module.name}") for module in pkgutil.iter_modules(service.store.__path__)]
+
+# What the function of a query makes of its rows: a row type by name, a row type by position, or the columns that it reads.
+BY_NAME: dict[tuple[str, str], Any] = {
+    ("companies", "insert_company"): CompanyRow,
+    ("companies", "list_companies"): CompanyRow,
+    ("companies", "find_company"): CompanyRow,
+    ("connections", "insert_connection"): ConnectionRow,
+    ("connections", "list_connections"): ConnectionRow,
+    ("members", "lock_members"): Member,
+}
+BY_POSITION: dict[tuple[str, str], Any] = {
+    ("inbox", "claim_messages"): InboxKey,
+    ("outbox", "discover_keys"): Found,
+    ("outbox", "sweep_keys"): Found,
+    ("outbox", "claim_messages"): ClaimedMessage,
+}
+COLUMNS: dict[tuple[str, str], dict[str, str]] = {
+    ("companies", "grace_of_companies"): {"id": "uuid", "grace_days": "int4"},
+    ("connections", "rules_of_connections"): {
+        "id": "uuid",
+        "company_id": "uuid",
+        "grace_days": "int4",
+        "version_kind": "text",
+        "mapped_fields": "text[]",
+        "status": "text",
+    },
+    ("leases", "select_live_relays"): {"holder": "uuid"},
+    ("leases", "renew_leases"): {"resource": "text", "fence": "int8"},
+    ("leases", "take_leases"): {"resource": "text", "fence": "int8"},
+    ("leases", "release_leases"): {"resource": "text"},
+    ("schema_migrations", "applied_migrations"): {"version": "varchar"},
+}
+# Queries of leases are named for the row that they are about, their functions for the bucket that it stands for.
+NAMED_OTHERWISE = {
+    ("leases", "insert_leases"),
+    ("leases", "renew_leases"),
+    ("leases", "take_leases"),
+    ("leases", "release_leases"),
+}
+
+# What row types import for the type checker alone.
+TYPE_NAMES = {"Mapping": Mapping, "UUID": UUID, "datetime": datetime}
+PYTHON_TYPES: dict[str, Any] = {
+    "uuid": UUID,
+    "text": str,
+    "varchar": str,
+    "int2": int,
+    "int4": int,
+    "int8": int,
+    "bool": bool,
+    "timestamptz": datetime,
+    "date": date,
+    "bytea": bytes,
+    "text[]": list,
+    "jsonb": dict,
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of a store module that runs a query, and how it asks for the answer."""
+
+    table: str
+    query: str
+    function: str
+    method: str
+
+
+def calls() -> Iterator[Call]:
+    for module in MODULES:
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        tables: dict[str, str] = {}
+        constants: dict[str, tuple[str, str]] = {}
+        for node in tree.body:
+            target, value = assignment(node)
+            if value is None:
+                continue
+            if (table := loaded_table(value)) is not None:
+                tables[target] = table
+            elif (found := looked_up(value, tables)) is not None:
+                constants[target] = found
+        for function in ast.walk(tree):
+            if isinstance(function, ast.AsyncFunctionDef):
+                yield from calls_of(function, tables, constants)
+
+
+def assignment(node: ast.stmt) -> tuple[str, ast.expr | None]:
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id, node.value
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id, node.value
+    return "", None
+
+
+def loaded_table(value: ast.expr) -> str | None:
+    """The table of `queries("table")`."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "queries":
+        return str(ast.literal_eval(value.args[0]))
+    return None
+
+
+def looked_up(value: ast.expr, tables: dict[str, str]) -> tuple[str, str] | None:
+    """The query of `_SQL["name"].sql`."""
+    if not (isinstance(value, ast.Attribute) and value.attr == "sql" and isinstance(value.value, ast.Subscript)):
+        return None
+    source = value.value.value
+    table = tables.get(source.id) if isinstance(source, ast.Name) else loaded_table(source)
+    return None if table is None else (table, str(ast.literal_eval(value.value.slice)))
+
+
+def calls_of(function: ast.AsyncFunctionDef, tables: dict[str, str], constants: dict[str, tuple[str, str]]) -> Iterator[Call]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            first = node.args[0]
+            found = constants.get(first.id) if isinstance(first, ast.Name) else looked_up(first, tables)
+            if found is not None:
+                yield Call(*found, function.name, node.func.attr)
+
+
+@pytest.fixture(scope="module")
+def schema_url(postgres_url: str, migrated_database: str) -> Iterator[str]:
+    url = create_database(postgres_url, template=migrated_database)
+    try:
+        yield url
+    finally:
+        drop_database(url)
+
+
+CALLS = list(calls())
+QUERIES = sorted(REGISTRY)
+
+
+def python_type(hint: Any) -> Any:
+    """The plain type behind a NewType, an enum of strings, an optional or a generic."""
+    options = [option for option in get_args(hint) if option is not type(None)]
+    if get_origin(hint) is not None and type(None) in get_args(hint):
+        (hint,) = options
+    hint = get_origin(hint) or hint
+    hint = getattr(hint, "__supertype__", hint)
+    if isinstance(hint, type) and issubclass(hint, str):
+        return str
+    return dict if getattr(hint, "__name__", "") == "Mapping" else hint
+
+
+def test_every_sql_file_belongs_to_a_module_of_its_name() -> None:
+    sql = {path.name.removesuffix(".sql") for path in files("service.store").joinpath("sql").iterdir()}
+
+    assert sql == {table for table, _ in REGISTRY}
+    assert {call.table for call in CALLS} == sql
+
+
+@pytest.mark.parametrize(("table", "name"), QUERIES)
+def test_a_query_is_run_and_named_like_the_function_that_runs_it(table: str, name: str) -> None:
+    users = {call.function for call in CALLS if (call.table, call.query) == (table, name)}
+    assert users, "no function runs it"
+    of_several = any(len({call.query for call in CALLS if (call.table, call.function) == (table, user)}) > 1 for user in users)
+
+    # A function that runs several queries cannot lend its name to each, nor can several functions to one.
+    named_right = users == {name} or len(users) > 1 or of_several
+    assert named_right is ((table, name) not in NAMED_OTHERWISE)
+
+
+def test_a_name_stands_once_in_its_file() -> None:
+    for table in {table for table, _ in QUERIES}:
+        text = files("service.store").joinpath("sql", f"{table}.sql").read_text(encoding="utf-8")
+        assert text.count("-- name: ") == len(queries(table))
+
+
+@pytest.mark.parametrize(("table", "name"), QUERIES)
+async def test_a_query_fits_the_schema_and_its_row_type(schema_url: str, table: str, name: str) -> None:
+    connection = await asyncpg.connect(schema_url)
+    try:
+        statement = await connection.prepare(REGISTRY[table, name].sql)
+        found = {attribute.name: attribute.type.name for attribute in statement.get_attributes()}
+    finally:
+        await connection.close()
+    methods = {call.method for call in CALLS if (call.table, call.query) == (table, name)}
+
+    if methods == {"execute"}:
+        return
+    if methods == {"fetchval"}:
+        assert len(found) == 1
+    elif (table, name) in COLUMNS:
+        assert found == COLUMNS[table, name]
+    else:
+        row_type = BY_NAME.get((table, name)) or BY_POSITION[table, name]
+        hints = get_type_hints(row_type, localns=TYPE_NAMES)
+        expected = {field.name: python_type(hints[field.name]) for field in fields(row_type)}
+        assert [PYTHON_TYPES[kind] for kind in found.values()] == list(expected.values())
+        # A member is read by position, and written by the names of its fields: both must hold.
+        if (table, name) in BY_NAME:
+            assert list(found) == list(expected)
