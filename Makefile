@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Some machines forbid compiled modules; every start of ours would then compile hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 PINS := --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --quiet
 
 .PHONY: help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import typer
@@ -34,10 +35,10 @@ events.add_to(app)
 _EXPLAINED: Final = (RollcallError, SettingsError, StackUnavailable, NotDeliveredError)
 
 
-def main() -> None:
-    """Run the command; a problem with a known cause is one line on stderr and exit status 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command, of `sys.argv` or of `arguments`; a problem with a known cause is one line on stderr and exit status 1."""
     try:
-        app()
+        app(arguments)
     except _EXPLAINED as error:
         Console(stderr=True).print(f"[bold red]rollcall:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -132,8 +132,10 @@ class ConfirmChannel(Channel):
             msg = f"a return is followed by {type(header).__name__}"
             raise TypeError(msg)
         await self._read_content(frame, header)
-        # Two unconfirmed messages of one name both count as returned: to send one twice is allowed, to lose one is not.
-        for tag in self._returnable.get((frame.routing_key or "", header.properties.message_id or ""), ()):
+        # Two unconfirmed messages of one name both count as returned, and all of them where none has that name: to send one twice
+        # is allowed, to lose one is not.
+        tags = self._returnable.get((frame.routing_key or "", header.properties.message_id or ""))
+        for tag in tags if tags is not None else self._unconfirmed:
             window, index, _ = self._unconfirmed[tag]
             window.outcomes[index] = Returned(f"unroutable: {frame.reply_text}")
 

@@ -166,13 +166,3 @@ async def test_sigterm_in_the_middle_loses_nothing(database_url: str, rabbitmq_u
     assert seen.overtaken == 0
     held = await books(database_url)
     assert (held.members, held.audited, held.taken_in, held.outbox) == (1500, 1500, 1500, 0)
-
-
-async def test_ten_migrations_at_once_apply_one_set(postgres_url: str) -> None:
-    url = create_database(postgres_url)
-    try:
-        applied = await asyncio.gather(*(migrate(url) for _ in range(10)))
-        assert [name for names in applied for name in names].count("0001_create_spine") >= 1
-        assert await migrate(url) == []
-    finally:
-        drop_database(url)
