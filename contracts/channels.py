@@ -9,6 +9,7 @@ from uuid import UUID
 from contracts.member_changed import MemberChangedV1
 from contracts.membership_updated import MembershipUpdatedV1
 from contracts.schedule_tick import ScheduleTickV1
+from contracts.webhook_received import WebhookReceivedV1
 from contracts.wire import WireModel
 
 Argument = str | int
@@ -52,9 +53,11 @@ class QueueFamily:
         return (self.parked, self.retry, self.main)
 
 
-def queue_family(name: str) -> QueueFamily:
-    """The queues of one consumer: rejected by main, a message waits in retry and returns; nothing leaves parked by itself.
+def queue_family(name: str, *, retry_delay_ms: int = RETRY_DELAY_MS) -> QueueFamily:
+    """The queues of one consumer: what it puts into retry returns after the delay; nothing leaves parked by itself.
 
+    What main itself gives up on (rejected, or returned unanswered too often) goes to parked. It must not go to retry: from there
+    back to main without a rejection is a cycle to RabbitMQ, which keeps such a message in retry for ever.
     Quorum queues that dead-letter at least once need `x-overflow=reject-publish`: without it RabbitMQ falls back to at most once.
     """
     return QueueFamily(
@@ -66,7 +69,7 @@ def queue_family(name: str) -> QueueFamily:
                     "x-delivery-limit": DELIVERY_LIMIT,
                     "x-overflow": "reject-publish",
                     "x-dead-letter-exchange": "",
-                    "x-dead-letter-routing-key": f"{name}.retry",
+                    "x-dead-letter-routing-key": f"{name}.parked",
                     "x-dead-letter-strategy": "at-least-once",
                 }
             ),
@@ -76,7 +79,7 @@ def queue_family(name: str) -> QueueFamily:
             MappingProxyType(
                 {
                     "x-queue-type": "quorum",
-                    "x-message-ttl": RETRY_DELAY_MS,
+                    "x-message-ttl": retry_delay_ms,
                     "x-overflow": "reject-publish",
                     "x-dead-letter-exchange": "",
                     "x-dead-letter-routing-key": name,
@@ -137,6 +140,7 @@ EXCHANGES: Final = (INBOUND, COMMANDS, EVENTS)
 
 MEMBER_CHANGES: Final = queue_family("rollcall.member-changes")
 TICKS: Final = queue_family("rollcall.ticks")
+WEBHOOKS: Final = queue_family("rollcall.webhooks")
 
 MEMBER_CHANGED: Final = Channel(
     message_type="MEMBER_CHANGED",
@@ -149,6 +153,19 @@ MEMBER_CHANGED: Final = Channel(
     consumers=("rollcall worker",),
     queue=MEMBER_CHANGES,
     examples=("full_upsert", "partial_upsert", "clearing_upsert", "removal", "unknown_fields"),
+)
+WEBHOOK_RECEIVED: Final = Channel(
+    message_type="WEBHOOK_RECEIVED",
+    model=WebhookReceivedV1,
+    summary="A source's webhook came and its signature fits; as it came, to be mapped to a change of a member.",
+    direction="inbound",
+    exchange=INBOUND,
+    routing_key="webhook.{connectionId}",
+    parameters=MappingProxyType({"connectionId": "The connection's id, a UUID: no dots."}),
+    producers=("rollcall edge",),
+    consumers=("rollcall worker",),
+    queue=WEBHOOKS,
+    examples=("default_mapping", "nested_payload"),
 )
 SCHEDULE_TICK: Final = Channel(
     message_type="SCHEDULE_TICK",
@@ -176,7 +193,7 @@ MEMBERSHIP_UPDATED: Final = Channel(
     examples=("new_member", "expiry", "removal", "local_member"),
 )
 
-CHANNELS: Final = (MEMBER_CHANGED, SCHEDULE_TICK, MEMBERSHIP_UPDATED)
+CHANNELS: Final = (MEMBER_CHANGED, WEBHOOK_RECEIVED, SCHEDULE_TICK, MEMBERSHIP_UPDATED)
 
 
 def webhook_routing_key(connection_id: UUID) -> str:

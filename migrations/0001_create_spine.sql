@@ -62,13 +62,12 @@ create table members (
     constraint only_the_removed_are_nameless check (name is not null or upstream_state = 'removed'),
     -- The driver reads an infinity as a time without a zone, with which no other can be compared.
     constraint dates_are_finite check (isfinite(starts_at) and isfinite(expires_at)),
-    constraint version_zero_is_a_tombstone check (version > 0 or upstream_state = 'removed'),
-    -- Deferrable, so that they are checked once a statement is through: in one batch a member may take the key or the national
-    -- id that another one gives up.
-    constraint members_by_key unique (connection_id, external_id) deferrable,
-    constraint members_by_national_id unique (company_id, national_id) deferrable
+    constraint version_zero_is_a_tombstone check (version > 0 or upstream_state = 'removed')
 ) with (fillfactor = 85);
 
+-- Not deferrable: two transactions that store the same new member would only find out about each other when neither can go on.
+create unique index members_by_key on members (connection_id, external_id);
+create unique index members_by_national_id on members (national_id, company_id) where national_id is not null;
 create index members_by_company on members (company_id, id);
 
 -- Append-only. Each row is one member version and holds all that its MEMBERSHIP_UPDATED said, so that it can be sent again.
@@ -112,7 +111,7 @@ create table inbox (
 create table outbox (
     id bigint generated always as identity (cache 1) primary key,
     order_key uuid not null,
-    bucket smallint not null generated always as (mod(uuid_hash(order_key)::bigint + 2147483648, 64)::smallint) stored,
+    bucket smallint not null generated always as ((get_byte(uuid_send(order_key), 15) & 63)::smallint) stored,
     exchange text not null,
     routing_key text not null,
     type text not null,
@@ -129,7 +128,9 @@ create table outbox (
     constraint failure_is_explained check ((attempts = 0) = (last_error is null))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
-create index outbox_by_bucket on outbox (bucket, id);
+-- Refused rows lie in an index of their own: however many they are, who looks for fresh ones never reads them.
+create index outbox_by_bucket on outbox (bucket, id) where next_attempt_at is null;
+create index outbox_by_next_attempt on outbox (bucket, least(attempts, 4), next_attempt_at) where next_attempt_at is not null;
 create index outbox_by_order_key on outbox (order_key, id);
 
 -- A lease is held until expires_at by the database's clock; every change of holder raises the fence.

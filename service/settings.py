@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "SettingsError", "given_urls", "load_settings", "without_password"]
+__all__ = [
+    "SecretUnavailable",
+    "Settings",
+    "SettingsError",
+    "given_urls",
+    "is_reference",
+    "load_settings",
+    "resolve_secret",
+    "without_password",
+]
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -47,7 +58,7 @@ AmqpUrl = Annotated[SecretStr, _url_of("amqp", "amqps")]
 class Settings(BaseSettings):
     """Everything that can be set from outside; `.env.example` explains each."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     database_url: PostgresUrl
     # Where DATABASE_URL is a pooler in transaction mode: the direct address, for LISTEN alone.
@@ -62,6 +73,10 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     secrets_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset)] = None
+    # Of webhooks that are not signed right, by address; a burst may be four times as many.
+    forged_webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
+    # Whose X-Forwarded-For is believed.
+    trusted_proxies: str = "127.0.0.1"
     # How long SIGTERM waits for what is in flight.
     shutdown_grace_seconds: Annotated[float, Field(gt=0, le=600)] = 25
 
@@ -118,3 +133,54 @@ def given_urls() -> tuple[str | None, str | None]:
     urls = given.database_url, given.rabbitmq_url
     database_url, rabbitmq_url = (url.get_secret_value() if url else None for url in urls)
     return database_url, rabbitmq_url
+
+
+class SecretUnavailable(Exception):
+    """A reference leads to no secret; the text names the reference, which is not secret, and why."""
+
+
+_ENVIRONMENT: Final = re.compile(r"env:(ROLLCALL_SECRET_[A-Z0-9_]+)")
+_FILE: Final = re.compile(r"file:[^/\s][^\x00-\x1f]*")
+_LARGEST_SECRET: Final = 64 * 1024
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text has the form of a reference, wherever it may lead."""
+    return _ENVIRONMENT.fullmatch(text) is not None or _FILE.fullmatch(text) is not None
+
+
+def resolve_secret(reference: str, secrets_dir: Path | None) -> SecretStr:
+    """The value behind `env:ROLLCALL_SECRET_…` or `file:<path below SECRETS_DIR>`; blank is unset. Raises SecretUnavailable."""
+    if (variable := _ENVIRONMENT.fullmatch(reference)) is not None:
+        value = os.environ.get(variable[1], "")
+    elif _FILE.fullmatch(reference) is not None:
+        value = _secret_file(reference, secrets_dir)
+    else:
+        message = f"{reference} is no reference: env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR"
+        raise SecretUnavailable(message)
+    if not value.strip():
+        message = f"{reference} is not set"
+        raise SecretUnavailable(message)
+    return SecretStr(value.rstrip("\r\n"))
+
+
+def _secret_file(reference: str, secrets_dir: Path | None) -> str:
+    if secrets_dir is None:
+        message = f"{reference} needs SECRETS_DIR"
+        raise SecretUnavailable(message)
+    try:
+        folder = secrets_dir.resolve(strict=True)
+        # Links are followed first: mounted secrets are links, and one that leads outside is refused.
+        path = (folder / reference.removeprefix("file:")).resolve(strict=True)
+        if not path.is_relative_to(folder) or not path.is_file():
+            message = f"{reference} is no file below SECRETS_DIR"
+            raise SecretUnavailable(message)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_SECRET + 1)
+        if len(content) > _LARGEST_SECRET:
+            message = f"{reference} is larger than {_LARGEST_SECRET} bytes"
+            raise SecretUnavailable(message)
+        return content.decode()
+    except (OSError, ValueError, RuntimeError) as error:
+        message = f"{reference} cannot be read ({type(error).__name__})"
+        raise SecretUnavailable(message) from None

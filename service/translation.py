@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
@@ -9,11 +11,19 @@ from typing import Any, Final
 import orjson
 from pydantic import ValidationError
 
-from contracts.channels import EVENTS, MEMBERSHIP_UPDATED, membership_updated_routing_key
+from contracts.channels import (
+    EVENTS,
+    MEMBERSHIP_UPDATED,
+    WEBHOOK_RECEIVED,
+    membership_updated_routing_key,
+    webhook_routing_key,
+)
 from contracts.envelope import Envelope
 from contracts.errors import describe
+from contracts.failures import REPLAYED_HEADER
 from contracts.member_changed import MemberChangedV1, UpstreamMember
 from contracts.membership_updated import MembershipUpdatedV1
+from contracts.webhook_received import WebhookReceivedV1
 from service.domain.change import (
     Cause,
     InboxKey,
@@ -24,19 +34,42 @@ from service.domain.change import (
     UpstreamUpsert,
     normalise_national_id,
 )
-from service.domain.errors import UnfitData
+from service.domain.errors import Park, UnfitData
 from service.domain.fold import Version
 from service.domain.member import CompanyId, ConnectionId, UpstreamState
-from service.store.member_events import MemberEventRow
+from service.domain.webhooks.mapping import Ignored, Unmappable, WebhookMapping, mapped_change
+from service.store.member_events import MemberEventRow, PastEvent
 from service.store.outbox import OutboxRow
 
-__all__ = ["event_id", "to_change", "to_member_event", "to_membership_updated"]
+__all__ = [
+    "event_id",
+    "to_change",
+    "to_mapped_change",
+    "to_member_event",
+    "to_membership_updated",
+    "to_replayed_event",
+    "to_webhook_received",
+]
 
 _SOURCE: Final = "rollcall"
 _HASH_BYTES: Final = 16
 # Sources say "never" with the first and the last instant of the calendar, which the driver would write as infinities.
 _FIRST: Final = datetime.min.replace(tzinfo=UTC) + timedelta.resolution
 _LAST: Final = datetime.max.replace(tzinfo=UTC) - timedelta.resolution
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookMessage:
+    """A WEBHOOK_RECEIVED, ready to be published."""
+
+    exchange: str
+    routing_key: str
+    type: str
+    message_id: str
+    correlation_id: str
+    headers: Mapping[str, str]
+    body: str = field(repr=False)
+    occurred_at: datetime
 
 
 def to_change(message: MemberChangedV1, envelope: Envelope) -> UpstreamChange:
@@ -56,6 +89,58 @@ def to_change(message: MemberChangedV1, envelope: Envelope) -> UpstreamChange:
         ),
     }
     return UpstreamRemoval(**common) if fields is None else UpstreamUpsert(fields=fields, **common)
+
+
+def to_webhook_received(message: WebhookReceivedV1, *, correlation_id: str, trace: Mapping[str, str]) -> WebhookMessage:
+    """The WEBHOOK_RECEIVED of a webhook; `trace` is the sender's trace context, where it gave one."""
+    envelope = Envelope(
+        id=message.dedupe_key,
+        source=f"urn:rollcall:webhook:{message.connection_id}",
+        type=WEBHOOK_RECEIVED.message_type,
+        time=message.received_at,
+        traceparent=trace.get("traceparent"),
+        tracestate=trace.get("tracestate"),
+        correlation_id=correlation_id,
+    )
+    return WebhookMessage(
+        exchange=WEBHOOK_RECEIVED.exchange.name,
+        routing_key=webhook_routing_key(message.connection_id),
+        type=envelope.type,
+        message_id=envelope.id,
+        correlation_id=correlation_id,
+        headers=envelope.to_headers(),
+        body=message.to_json().decode(),
+        occurred_at=message.received_at,
+    )
+
+
+def to_mapped_change(message: WebhookReceivedV1, envelope: Envelope, mapping: WebhookMapping) -> UpstreamChange | Ignored:
+    """The change that a webhook means by its connection's mapping; raises Park, with a text free of values."""
+    try:
+        payload = orjson.loads(message.body)
+        if not isinstance(payload, dict):
+            raise Park("the webhook is no JSON object")
+        mapped = mapped_change(mapping, payload, message.received_at)
+        if isinstance(mapped, Ignored):
+            return mapped
+        body: dict[str, object] = {
+            "companyId": str(message.company_id),
+            "connectionId": str(message.connection_id),
+            "externalId": mapped.external_id,
+            "action": mapped.action,
+            "version": mapped.version,
+            "updatedAt": mapped.updated_at,
+        }
+        if mapped.member is not None:
+            body["member"] = mapped.member
+        # By the contract of every other upstream change, so that the same rules hold whichever way it comes.
+        return to_change(MemberChangedV1.from_json(orjson.dumps(body)), envelope)
+    except Unmappable as error:
+        raise Park(str(error)) from None
+    except ValidationError as error:
+        raise Park(describe(error)) from None
+    except orjson.JSONDecodeError:
+        raise Park("the webhook is no JSON") from None
 
 
 def _fields(member: UpstreamMember) -> UpstreamFields:
@@ -128,23 +213,48 @@ def to_membership_updated(version: Version, now: datetime) -> OutboxRow:
     except ValidationError as error:
         text = f"MEMBERSHIP_UPDATED cannot tell of it: {describe(error)}"
         raise UnfitData(text) from None
+    return _to_outbox_row(message, cause.correlation_id, cause.traceparent)
+
+
+def to_replayed_event(past: PastEvent) -> OutboxRow:
+    """The MEMBERSHIP_UPDATED of a past version as it was said, under the same id, marked as not new."""
+    message = MembershipUpdatedV1(
+        member_id=past.member_id,
+        company_id=past.company_id,
+        connection_id=past.connection_id,
+        external_id=past.external_id,
+        previous_state=past.previous_state,  # type: ignore[arg-type]  # written from this very contract
+        new_state=past.new_state,  # type: ignore[arg-type]  # so is this
+        reason_code=past.reason_code,  # type: ignore[arg-type]  # and this
+        changed_fields=tuple(past.changed_fields),  # type: ignore[arg-type]  # and this
+        plan=past.plan,
+        starts_at=past.starts_at,
+        expires_at=past.expires_at,
+        version=past.version,
+        occurred_at=past.occurred_at,
+    )
+    row = _to_outbox_row(message, past.correlation_id, past.traceparent)
+    return replace(row, headers={**row.headers, REPLAYED_HEADER: "true"})
+
+
+def _to_outbox_row(message: MembershipUpdatedV1, correlation_id: str, traceparent: str | None) -> OutboxRow:
     envelope = Envelope(
-        id=event_id(after.id, after.version),
+        id=event_id(message.member_id, message.version),
         source=_SOURCE,
         type=MEMBERSHIP_UPDATED.message_type,
-        time=now,
-        subject=str(after.id),
-        traceparent=cause.traceparent,
-        correlation_id=cause.correlation_id,
+        time=message.occurred_at,
+        subject=str(message.member_id),
+        traceparent=traceparent,
+        correlation_id=correlation_id,
     )
     return OutboxRow(
-        order_key=after.id,
+        order_key=message.member_id,
         exchange=EVENTS.name,
-        routing_key=membership_updated_routing_key(after.company_id),
+        routing_key=membership_updated_routing_key(message.company_id),
         type=envelope.type,
         message_id=envelope.id,
-        correlation_id=cause.correlation_id,
+        correlation_id=correlation_id,
         headers=envelope.to_headers(),
         body=message.to_json().decode(),
-        occurred_at=now,
+        occurred_at=message.occurred_at,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -110,13 +111,15 @@ class Screen:
         """Where to look next."""
         self._console.print()
         self.step("Where to look next")
-        for what, why in (
+        pages = (
             ("make run", "the same, empty and staying up; it says how to reach it"),
-            ("rollcall --help", "add a company, publish a change, tail the events"),
+            (f"{_command()} --help", "add a company, publish a change, tail the events"),
             ("docs/consumer.py", "how to use the events rightly, in 20 lines"),
             ("README.md", "the rooms, and the way of a change through them"),
-        ):
-            self._line(f"[bold]{what:<16}[/]  [dim]{why}[/]")
+        )
+        width = max(len(what) for what, _ in pages)
+        for what, why in pages:
+            self._line(f"[bold]{what:<{width}}[/]  [dim]{why}[/]")
 
     def _line(self, markup: str) -> None:
         if self._animated:
@@ -165,3 +168,9 @@ def _told(event: MembershipUpdatedV1, people: Mapping[str, Standing]) -> tuple[s
         if before
         else "",
     )
+
+
+def _command() -> str:
+    """The command as it was called: `make demo` calls it inside an environment that nobody has activated."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "rollcall" and not called.is_absolute() else "rollcall"

@@ -34,6 +34,10 @@ _NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "the company has no such co
 _NO_SUCH_MEMBER: Final = Result(Outcome.REFUSED, "there is no such member")
 
 
+class _EntangledError(Exception):
+    """What one change gives up another one takes: they need a transaction each, which a single change never does."""
+
+
 async def apply_changes(db: Database, changes: Sequence[Change], *, default_grace_days: int) -> list[Result]:
     """Apply changes in their order and answer what became of each, in the same order.
 
@@ -54,6 +58,8 @@ async def apply_changes(db: Database, changes: Sequence[Change], *, default_grac
             if len(changes) == 1:
                 return [Result(Outcome.REFUSED, str(error))]
             break
+        except _EntangledError:
+            break
     # In order: a member's later change must find its earlier one applied.
     middle = len(changes) // 2
     first = await apply_changes(db, changes[:middle], default_grace_days=default_grace_days)
@@ -73,6 +79,8 @@ async def _apply_together(db: Database, changes: Sequence[Change], default_grace
         local_rules = await _rules_of_members([member for member in members if member.id in local_ids], tx, default_grace_days)
         fold = Fold(members, await read_clock(tx))
         results = _fold(fold, changes, connections, local_rules, new_keys)
+        if fold.entangled:
+            raise _EntangledError
         await _write(tx, fold)
         if unsettled := _unsettled(changes, results, new_keys):
             await release_messages(tx, unsettled)

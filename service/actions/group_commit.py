@@ -7,7 +7,6 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Final, TypeAlias
 
 import structlog
@@ -29,7 +28,6 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 class _Waiting:
     order: int
     change: Change
-    alone: bool
     result: asyncio.Future[Result]
 
 
@@ -49,13 +47,12 @@ class GroupCommit:
         # What became of the changes so far.
         self.outcomes: Counter[Outcome] = Counter()
 
-    async def submit(self, change: Change, *, order: int, alone: bool = False) -> Result:
+    async def submit(self, change: Change, *, order: int) -> Result:
         """Apply one change with those that are in flight; `order` is its place among them.
 
-        `alone` keeps it out of a batch, as it may be what ended the process before. While the database is away this waits. Raises
-        what applying this very change raised, and nothing that its neighbours did.
+        While the database is away this waits. Raises what applying this very change raised, and nothing that its neighbours did.
         """
-        waiting = _Waiting(order, change, alone, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(order, change, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._work.set()
         return await waiting.result
@@ -64,14 +61,15 @@ class GroupCommit:
         """Commit batches until cancelled; what was not committed by then is not answered: its message stays unacked."""
         while True:
             await self._work.wait()
-            batch = self._next_batch()
-            await self._settle(batch)
+            if batch := self._next_batch():
+                await self._settle(batch)
 
     def _next_batch(self) -> list[_Waiting]:
         # Handlers start in the order of delivery, but nothing promises it: the order given is what counts.
         self._waiting.sort(key=lambda waiting: waiting.order)
-        together = list(takewhile(lambda waiting: not waiting.alone, self._waiting[: self._most]))
-        batch = together or self._waiting[:1]
+        # Whoever gave up waiting has lost its message, which comes again in its new place.
+        self._waiting = [waiting for waiting in self._waiting if not waiting.result.done()]
+        batch = self._waiting[: self._most]
         del self._waiting[: len(batch)]
         if not self._waiting:
             self._work.clear()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 from uuid import UUID
 
 from service.clients.confirm_channel import Confirmed, Nacked, Outcome, Refused, Returned, Unknown
 from service.domain.buckets import retry_delay
 from service.store.outbox import (
+    Claim,
     Refusal,
+    Span,
+    Swept,
     claim_messages,
     delete_published,
     discover_keys,
+    find_due_keys,
     postpone_refused,
     sweep_keys,
 )
@@ -24,11 +28,17 @@ if TYPE_CHECKING:
     from service.domain.outbox import ClaimedMessage
     from service.store.database import Database
 
-__all__ = ["Settlement", "discover", "publish_window", "settle", "sweep"]
+__all__ = ["Round", "Settlement", "discover", "find_due", "publish_window", "settle", "sweep_recent", "sweep_round"]
 
 # Rows that one discovery reads of a bucket: few where many buckets have work, many where one does.
 _ROWS_LEAST = 16
 _ROWS_MOST = 2048
+# Rows that one look below the watermarks, or at the refused, reads in all buckets together.
+_ROWS_SWEPT: Final = 5000
+# A transaction that commits late has mostly taken its ids not long ago: so far below the watermarks every commit makes look.
+_RECENT_IDS: Final = 5000
+# Of a bucket the refused rows are read in so many parts, by how often they were refused.
+_LEVELS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +72,72 @@ async def discover(database: Database, backlog: Backlog) -> bool:
     return any(bucket.more for bucket in buckets)
 
 
-async def sweep(database: Database, backlog: Backlog) -> None:
-    """Find keys with rows at or below the watermarks: committed late, or refused and due again. Raises Retry errors."""
-    buckets = backlog.swept()
+@dataclass(frozen=True, slots=True)
+class Round:
+    """How the sweep's round stands: whether it goes on, and whether most of what was read was news."""
+
+    goes_on: bool
+    is_fruitful: bool
+
+
+async def sweep_recent(database: Database, backlog: Backlog) -> None:
+    """Find keys with rows a little below the watermarks, where late commits mostly lie. Raises Retry errors."""
+    buckets = backlog.read()
+    if buckets:
+        spans = [Span(bucket.number, max(0, bucket.watermark - _RECENT_IDS), bucket.watermark) for bucket in buckets]
+        await _sweep(database, backlog, spans, max(1, _ROWS_SWEPT // len(buckets)))
+
+
+async def sweep_round(database: Database, backlog: Backlog) -> Round:
+    """Look at the next rows of the round through all that lies below the watermarks; raises Retry errors.
+
+    A pass reads a bounded number of rows. Who is through with a bucket leaves it until a new round, so that the rest of the
+    round has more rows for each of the others.
+    """
+    buckets = backlog.unswept()
     if not buckets:
-        return
-    # Keys that are known anyway come back as well; the limit leaves room for others beside them.
-    limit = backlog.known + backlog.room
-    async with database.transaction() as tx:
-        found = await sweep_keys(tx, {bucket.number: bucket.watermark for bucket in buckets}, limit)
+        return Round(goes_on=False, is_fruitful=False)
+    rows = max(1, min(_ROWS_SWEPT, backlog.room) // len(buckets))
+    found, news = await _sweep(database, backlog, [Span(b.number, b.swept, b.watermark) for b in buckets], rows)
+    seen: dict[int, int] = {}
+    swept: dict[int, int] = {}
     for key in found:
-        backlog.find(key.bucket, key.order_key, key.first, key.last)
+        seen[key.bucket] = seen.get(key.bucket, 0) + key.rows
+        swept[key.bucket] = max(swept.get(key.bucket, 0), key.last)
+    for bucket in buckets:
+        bucket.is_swept = seen.get(bucket.number, 0) < rows
+        bucket.swept = swept.get(bucket.number, bucket.swept)
+    return Round(goes_on=not all(bucket.is_swept for bucket in buckets), is_fruitful=news * 2 > rows * len(buckets))
+
+
+async def _sweep(database: Database, backlog: Backlog, spans: Sequence[Span], rows: int) -> tuple[list[Swept], int]:
+    async with database.transaction() as tx:
+        found = await sweep_keys(tx, spans, rows)
+    news = 0
+    for key in found:
+        is_known = backlog.knows(key.order_key)
+        # A blocked key comes back when its refused row is due, and one for which there is no room in the next round.
+        if is_known or (backlog.room and not key.is_blocked):
+            backlog.find(key.bucket, key.order_key, key.first, key.last)
+            news += not is_known
+    return found, news
+
+
+async def find_due(database: Database, backlog: Backlog) -> bool:
+    """Find keys whose refused row may be offered again, as many as allowed; answers whether any was news. Raises Retry errors."""
+    buckets = [bucket.number for bucket in backlog.buckets.values() if not bucket.shedding]
+    if not buckets or not backlog.retry_room:
+        return False
+    # Keys that are known already come back as well; the limit leaves room for others beside them.
+    keys = backlog.retrying + backlog.retry_room
+    # Hashed keys lie evenly in the buckets: twice their share of what is wanted is enough.
+    rows = max(1, min(_ROWS_SWEPT // (len(buckets) * _LEVELS), 1 + 2 * keys // len(buckets)))
+    async with database.transaction() as tx:
+        due = await find_due_keys(tx, buckets, rows, keys)
+    taken = [backlog.retry(key.bucket, key.order_key, key.last) for key in due]
+    if not any(taken):
+        backlog.count_retries(0, 0)
+    return any(taken)
 
 
 async def publish_window(
@@ -90,17 +155,10 @@ async def publish_window(
     """
     by_id = {key.order_key: key for key in keys}
     # Read before anything is awaited: a bucket lost meanwhile, even one taken again, then claims nothing.
-    fences = [backlog.buckets[key.bucket].fence for key in keys]
+    claims = [Claim(key.order_key, key.bucket, backlog.buckets[key.bucket].fence, key.floor, is_retry=key.is_retry) for key in keys]
     try:
         async with database.transaction() as tx:
-            claimed = await claim_messages(
-                tx,
-                holder,
-                list(by_id),
-                [key.bucket for key in keys],
-                fences,
-                [key.floor for key in keys],
-            )
+            claimed = await claim_messages(tx, holder, claims)
     except BaseException:
         backlog.put_back(keys)
         raise
@@ -123,6 +181,10 @@ async def settle(database: Database, backlog: Backlog, settlement: Settlement) -
                 await delete_published(tx, [row for _, row in settlement.confirmed])
             if settlement.refused:
                 await postpone_refused(tx, [refusal for _, refusal in settlement.refused])
+    taken = sum(key.is_retry for key, _ in settlement.confirmed)
+    refused = sum(key.is_retry for key, _ in settlement.refused)
+    if taken or refused:
+        backlog.count_retries(taken, refused)
     for key, row in settlement.confirmed:
         backlog.published(key, row)
     for key, _ in settlement.refused:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
+import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.cli.webhook_setup import WebhookSetup, create_secret, curl, read_setup, secret_key, signed_headers, webhook_url
 from service.domain.change import SOURCE_FIELDS, VersionKind
 from service.domain.errors import Contention, RollcallError
-from service.settings import load_settings
+from service.domain.member import ConnectionId
+from service.domain.webhooks.schemes import SchemeName
+from service.settings import Settings, load_settings
 from service.store.companies import CompanyRow, find_company, insert_company, list_companies
-from service.store.connections import insert_connection, list_connections
+from service.store.connections import ConnectionRow, insert_connection, list_connections
 from service.store.database import Database, Tx
 
 __all__ = ["add_to", "in_transaction"]
@@ -64,6 +70,8 @@ def add_company(
     grace_days: Annotated[int | None, typer.Option(min=0, max=3650, help="Days of grace after expiry; default GRACE_DAYS.")] = None,
 ) -> None:
     """Add a company and print its id."""
+    if not name.strip():
+        raise typer.BadParameter("must not be blank", param_hint="NAME")
     if time_zone not in available_timezones():
         message = f"{time_zone} is no time zone; they look like {ZoneInfo('Europe/Paris')}"
         raise typer.BadParameter(message, param_hint="--time-zone")
@@ -91,29 +99,67 @@ def add_connection(
     name: Annotated[str, typer.Argument(help="Unique in the company.")],
     kind: Annotated[Kind, typer.Option(help="What the source is: `stream` publishes MEMBER_CHANGED itself.")] = Kind.STREAM,
     versions: Annotated[
-        VersionKind, typer.Option(help="How its changes are ordered: a number per member, their updatedAt, or their arrival.")
-    ] = VersionKind.SEQUENCE,
+        VersionKind | None,
+        typer.Option(
+            help="How its changes are ordered: a number per member, their updatedAt, or their arrival. "
+            "Default: sequence; updated_at with --webhook."
+        ),
+    ] = None,
     fields: Annotated[
-        str, typer.Option(help="The member fields that belong to the source, comma-separated; the others stay local.")
-    ] = ",".join(sorted(SOURCE_FIELDS)),
+        str | None,
+        typer.Option(
+            help="The member fields that belong to the source, comma-separated; the others stay local. "
+            "Default: all; with --webhook those of its mapping."
+        ),
+    ] = None,
+    webhook: Annotated[SchemeName | None, typer.Option(help="It sends webhooks, signed by this scheme.")] = None,
+    secret: Annotated[
+        str | None, typer.Option(help="Where the edge finds the webhooks' secret: env:ROLLCALL_SECRET_NAME or file:NAME.")
+    ] = None,
+    new_secret: Annotated[bool, typer.Option("--new-secret", help="Make the file with a new random secret.")] = False,
+    hmac: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Describes --webhook hmac: header, encoding, content, prefix and others."),
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(help="A JSON file that says what the payload means.")] = None,
+    rate: Annotated[int, typer.Option(min=1, max=100_000, help="Webhooks a second.")] = 500,
+    url: Annotated[str | None, typer.Option(help="Of the edge, for what is printed; default http://localhost:PORT.")] = None,
 ) -> None:
-    """Add a connection and print its id."""
-    mapped = [field.strip() for field in fields.split(",") if field.strip()]
+    """Add a connection and print its id; with --webhook also where to post, and a request that works."""
+    setup = read_setup(webhook, hmac or [], mapping, secret, rate) if webhook is not None else None
+    if setup is None and (secret or new_secret or hmac or mapping):
+        raise typer.BadParameter("needed with --secret, --new-secret, --hmac and --mapping", param_hint="--webhook")
+    if fields is not None:
+        mapped = [field.strip() for field in fields.split(",") if field.strip()]
+    else:
+        mapped = sorted(SOURCE_FIELDS) if setup is None else setup.mapped_fields
+    kind_of_version = versions or (VersionKind.SEQUENCE if setup is None else VersionKind.UPDATED_AT)
     if unknown := sorted(set(mapped) - SOURCE_FIELDS):
         message = f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(SOURCE_FIELDS))}"
         raise typer.BadParameter(message, param_hint="--fields")
     if "name" not in mapped:
         raise typer.BadParameter("name must be among them: a new member needs one", param_hint="--fields")
 
-    async def add(tx: Tx) -> str:
+    settings = load_settings()
+
+    async def add(tx: Tx) -> ConnectionRow:
         owner = await _existing(tx, company)
-        return str((await insert_connection(tx, owner.id, name, kind, versions, mapped)).id)
+        row = await insert_connection(tx, owner.id, name, kind, kind_of_version, mapped)
+        if setup is not None:
+            await setup.store(tx, row.id, row.company_id)
+            if new_secret:
+                # Last: what fails before leaves no file behind.
+                create_secret(settings, setup.reference)
+        return row
 
     try:
-        typer.echo(in_transaction(add))
+        row = in_transaction(add)
     except Contention:
         message = f"{company} has a connection named {name} already"
         raise RollcallError(message) from None
+    typer.echo(row.id)
+    if setup is not None:
+        _show_request(settings, setup, row.id, url)
 
 
 @connections.command("list")
@@ -134,6 +180,24 @@ def show_connections(
         return table
 
     _print(in_transaction(read))
+
+
+def _show_request(settings: Settings, setup: WebhookSetup, connection_id: ConnectionId, base: str | None) -> None:
+    """Say on stderr, so that the id stays alone on stdout, where webhooks go and how one looks."""
+    said = Console(stderr=True, highlight=False, soft_wrap=True)
+    target = webhook_url(settings, connection_id, base)
+    said.print(f"\nWebhooks of this connection are posted to\n{target}")
+    try:
+        key = secret_key(settings, setup.scheme, setup.reference)
+    except RollcallError as error:
+        said.print(f"\n{escape(str(error))} here. Where it is, `rollcall webhooks send {connection_id}` sends one.")
+        return
+    until = ", signed for the next five minutes" if setup.scheme.timed else ""
+    said.print(f"\nOne of them{until}:")
+    if setup.mapping is None:
+        body = orjson.dumps({"id": "ada", "action": "create", "updated_at": datetime.now(UTC).isoformat(), "name": "Ada Lovelace"})
+        said.out(curl(target, signed_headers(setup.scheme, key, body), body), highlight=False)
+    said.print(f"\nAlways: rollcall webhooks send {connection_id} --data @payload.json")
 
 
 def _table(*names: str) -> Table:

@@ -18,7 +18,9 @@ from contracts.envelope import Envelope
 from contracts.errors import describe
 from contracts.member_changed import MemberChangedV1
 from contracts.membership_updated import MembershipUpdatedV1
+from service.actions.replay_events import Past, replay_events
 from service.cli.directory import in_transaction
+from service.clients.broker import Publisher
 from service.clients.events import listening_to_events
 from service.clients.inbound import InboundPublisher
 from service.domain.change import SOURCE_FIELDS
@@ -26,7 +28,7 @@ from service.domain.errors import RollcallError
 from service.settings import load_settings
 from service.store.companies import find_company
 from service.store.connections import ConnectionRow, list_connections
-from service.store.database import Tx
+from service.store.database import Database, Tx
 
 __all__ = ["add_to"]
 
@@ -47,6 +49,14 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(publish)
     app.add_typer(events, name="events")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("must be a date or a time such as 2026-11-01T08:00:00Z") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def publish(
@@ -109,6 +119,39 @@ def tail(
                     return
 
     asyncio.run(follow())
+
+
+@events.command()
+def replay(
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=_instant, metavar="TIME", help="Those since, such as 2026-11-01 or 2026-11-01T08:00:00Z."),
+    ] = None,
+    member: Annotated[UUID | None, typer.Option(help="Those of this member, by its id.")] = None,
+    company: Annotated[str | None, typer.Option(help="Only this company's, by name or id.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+) -> None:
+    """Send past events again, under the same ids and marked as replayed: for a subscriber that missed them."""
+    if since is None and member is None:
+        raise typer.BadParameter("say --since or --member")
+    settings = load_settings()
+    company_id = in_transaction(lambda tx: _company_id(tx, company)) if company is not None else None
+    publisher = Publisher(settings.rabbitmq_url.get_secret_value(), name="rollcall events replay")
+
+    async def send() -> int:
+        db = await Database.connect(
+            settings.database_url.get_secret_value(), name="rollcall cli", size=1, behind_pooler=settings.behind_pooler
+        )
+        try:
+            if not dry_run:
+                await publisher.connect()
+            return await replay_events(db, publisher, Past(since=since, member_id=member, company_id=company_id), dry_run=dry_run)
+        finally:
+            await publisher.close()
+            await db.close()
+
+    count = asyncio.run(send())
+    typer.echo(f"{count:,} event{'' if count == 1 else 's'} {'would be ' if dry_run else ''}sent again")
 
 
 def _line(event: MembershipUpdatedV1) -> str:

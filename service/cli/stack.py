@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -33,12 +35,15 @@ def dev(
     """Start PostgreSQL, RabbitMQ and the whole service, and stay up until Ctrl-C; given URLs are used."""
     console = Console(stderr=True, highlight=False)
     database_url, rabbitmq_url = given_urls()
-    with local_stack(
-        lambda line: console.print(escape(line), soft_wrap=True),
-        database_url=database_url,
-        rabbitmq_url=rabbitmq_url,
-        own_data=False,
-    ) as stack:
+    with (
+        local_stack(
+            lambda line: console.print(escape(line), soft_wrap=True),
+            database_url=database_url,
+            rabbitmq_url=rabbitmq_url,
+            own_data=False,
+        ) as stack,
+        TemporaryDirectory(prefix="rollcall-secrets-") as own_secrets,
+    ):
         settings = load_settings(
             database_url=stack.database_url,
             rabbitmq_url=stack.rabbitmq_url,
@@ -46,14 +51,19 @@ def dev(
             port=port,
             log_format="console" if sys.stderr.isatty() else "json",
         )
+        if settings.secrets_dir is None:
+            # So that `--new-secret` works at once; gone with the stack, as its data is.
+            settings = settings.model_copy(update={"secrets_dir": Path(own_secrets)})
         configure_logs(settings.log_format, settings.log_level)
         asyncio.run(migrate(stack.database_url))
 
         def tell(process: Process) -> None:
             console.print("\n[bold]Rollcall is up.[/] In another terminal:\n")
-            # stdout carries these alone, so that `eval "$(rollcall dev | head -2)"` works.
+            # stdout carries these alone, so that `eval "$(rollcall dev | head -4)"` works.
             typer.echo(f"export DATABASE_URL={stack.database_url}")
             typer.echo(f"export RABBITMQ_URL={stack.rabbitmq_url}")
+            typer.echo(f"export PORT={process.http.port}")
+            typer.echo(f"export SECRETS_DIR={settings.secrets_dir}")
             console.print("rollcall events tail")
             console.print(f"curl http://127.0.0.1:{process.http.port}/ready\n\nCtrl-C ends it.")
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.domain.outbox import ClaimedMessage
-
-__all__ = ["UnfitMessage", "publish_frames"]
+__all__ = ["Publishable", "UnfitMessage", "publish_frames"]
 
 _FRAME: Final = Struct(">BHI")
 _METHOD: Final = Struct(">HHH")
@@ -41,11 +39,47 @@ _PERSISTENT: Final = b"\x02"
 _FLAGS: Final = 0x8000 | 0x2000 | 0x1000 | 0x0400 | 0x0080 | 0x0040 | 0x0020
 
 
+class Publishable(Protocol):
+    """A whole message: `headers` are all the AMQP headers, `body` is JSON text, `occurred_at` is aware."""
+
+    @property
+    def exchange(self) -> str:
+        """Where it is published."""
+
+    @property
+    def routing_key(self) -> str:
+        """By what it is routed."""
+
+    @property
+    def type(self) -> str:
+        """What it is called."""
+
+    @property
+    def message_id(self) -> str:
+        """Its identity."""
+
+    @property
+    def correlation_id(self) -> str:
+        """The run or request that it belongs to."""
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """All its headers."""
+
+    @property
+    def body(self) -> str:
+        """JSON text."""
+
+    @property
+    def occurred_at(self) -> datetime:
+        """When it happened."""
+
+
 class UnfitMessage(Exception):
     """The message cannot be written as AMQP frames; the text names the part, never its value."""
 
 
-def publish_frames(message: ClaimedMessage, channel: int, frame_max: int) -> bytes:
+def publish_frames(message: Publishable, channel: int, frame_max: int) -> bytes:
     """The method, header and body frames of a mandatory, persistent publish; raises UnfitMessage."""
     body = message.body.encode()
     properties = b"".join(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiormq.connection import Connection, TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
@@ -21,12 +21,9 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from service.clients.amqp_frames import UnfitMessage, publish_frames
+from service.clients.amqp_frames import Publishable, UnfitMessage, publish_frames
 from service.clients.confirm_channel import UNKNOWN, ConfirmChannel, Frames, Outcome, Refused
 from service.domain.errors import Unavailable
-
-if TYPE_CHECKING:
-    from service.domain.outbox import ClaimedMessage
 
 __all__ = ["Publisher"]
 
@@ -110,7 +107,7 @@ class Publisher:
         self._open.set()
         connection.closing.add_done_callback(lambda _: self._forget(connection))
 
-    async def publish_window(self, messages: Sequence[ClaimedMessage]) -> list[Outcome]:
+    async def publish_window(self, messages: Sequence[Publishable]) -> list[Outcome]:
         """Publish all, wait for the broker's word on each; at most `within`, whatever the broker or the network does."""
         outcomes: list[Outcome] = [UNKNOWN] * len(messages)
         by_exchange: dict[str, list[int]] = {}
@@ -138,7 +135,7 @@ class Publisher:
         transport.abort()
 
     async def _publish_group(
-        self, messages: Sequence[ClaimedMessage], indexes: list[int], outcomes: list[Outcome], deadline: float
+        self, messages: Sequence[Publishable], indexes: list[int], outcomes: list[Outcome], deadline: float
     ) -> None:
         """Publish the messages of one exchange and put down their outcomes."""
         closed = await self._publish_on(_MANY, messages, indexes, outcomes, deadline)
@@ -159,7 +156,7 @@ class Publisher:
                     _refuse([index], outcomes, closed)
 
     async def _publish_on(
-        self, use: str, messages: Sequence[ClaimedMessage], indexes: list[int], outcomes: list[Outcome], deadline: float
+        self, use: str, messages: Sequence[Publishable], indexes: list[int], outcomes: list[Outcome], deadline: float
     ) -> BaseException | None:
         """Write, wait, put down what is known; answers with what the broker closed the channel or the connection for."""
         try:

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 import aio_pika
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPError
 
 from contracts.channels import EVENTS, MEMBERSHIP_UPDATED, membership_updated_routing_key
@@ -30,17 +30,28 @@ async def listening_to_events(url: str, company_id: UUID | None = None) -> Async
         message = f"the broker does not answer ({type(error).__name__})"
         raise Unavailable(message) from None
     async with connection:
-        channel = await connection.channel()
-        await channel.set_qos(prefetch_count=_PREFETCH)
-        exchange = await channel.declare_exchange(EVENTS.name, EVENTS.kind, durable=EVENTS.durable)
-        queue = await channel.declare_queue(exclusive=True)
-        key = MEMBERSHIP_UPDATED.binding_key if company_id is None else membership_updated_routing_key(company_id)
-        await queue.bind(exchange, key)
+        try:
+            queue = await _bound_queue(connection, company_id)
+        except (AMQPError, OSError, TimeoutError) as error:
+            message = f"the broker gives no queue for the events ({type(error).__name__})"
+            raise Unavailable(message) from None
         async with queue.iterator() as messages:
             yield _events(messages)
+
+
+async def _bound_queue(connection: AbstractConnection, company_id: UUID | None) -> AbstractQueue:
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=_PREFETCH, timeout=_SECONDS)
+    exchange = await channel.declare_exchange(EVENTS.name, EVENTS.kind, durable=EVENTS.durable, timeout=_SECONDS)
+    queue = await channel.declare_queue(exclusive=True, timeout=_SECONDS)
+    key = MEMBERSHIP_UPDATED.binding_key if company_id is None else membership_updated_routing_key(company_id)
+    await queue.bind(exchange, key, timeout=_SECONDS)
+    return queue
 
 
 async def _events(messages: AsyncIterator[AbstractIncomingMessage]) -> AsyncIterator[MembershipUpdatedV1]:
     async for message in messages:
         yield MembershipUpdatedV1.from_json(message.body)
         await message.ack()
+    # Nobody asked it to end: the queue is gone, and what was not seen yet with it.
+    raise Unavailable("the broker closed the connection")

@@ -15,7 +15,7 @@ __all__ = ["BUCKETS", "fair_share", "reconnect_delay", "retry_delay"]
 BUCKETS: Final = 64
 
 _RETRY_FIRST: Final = timedelta(seconds=1)
-_RETRY_LAST: Final = timedelta(minutes=5)
+_RETRY_LAST: Final = timedelta(seconds=60)
 _RECONNECT_FIRST: Final = timedelta(seconds=0.2)
 _RECONNECT_LAST: Final = timedelta(seconds=5)
 
@@ -28,7 +28,7 @@ def fair_share(live: Collection[UUID], holder: UUID) -> int:
 
 
 def retry_delay(attempts: int, jitter: float) -> timedelta:
-    """The wait after the `attempts`-th refusal of a message, 1 s to 5 min, doubling; `jitter` in [0, 1) spreads it by 20%."""
+    """The wait after the `attempts`-th refusal of a message, 1 s to 60 s, doubling; `jitter` in [0, 1) spreads it by 20%."""
     return _backoff(_RETRY_FIRST, _RETRY_LAST, attempts, jitter)
 
 
@@ -38,6 +38,7 @@ def reconnect_delay(failures: int, jitter: float) -> timedelta:
 
 
 def _backoff(first: timedelta, last: timedelta, count: int, jitter: float) -> timedelta:
-    # The exponent is capped before it is used: attempts are counted for as long as the row waits.
-    spread: timedelta = first * 2.0 ** min(max(count - 1, 0), 16) * (0.8 + 0.4 * jitter)
-    return max(first, min(last, spread))
+    # The exponent is capped before it is used: attempts are counted for as long as the row waits. The longest waits are
+    # spread like the others, or what failed together would come back together.
+    wait: timedelta = min(last / 1.2, first * 2.0 ** min(max(count - 1, 0), 16)) * (0.8 + 0.4 * jitter)
+    return max(first, wait)

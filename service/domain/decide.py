@@ -20,7 +20,7 @@ from service.domain.change import (
 )
 from service.domain.identity import Match, Mismatch, identify
 from service.domain.member import Member, MemberId, Standing, UpstreamState
-from service.domain.transition import Transition, Unchanged, publish
+from service.domain.transition import Transition, Unchanged, publish, publish_new
 
 __all__ = ["Conflict", "Decision", "Refused", "Stale", "decide", "source_version_of"]
 
@@ -164,8 +164,8 @@ def _remove(
             )
         )
     removed_at = member.removed_at or setting.now
-    after = replace(member, upstream_state=UpstreamState.REMOVED, removed_at=removed_at, **remembered)
-    return publish(member, after, setting.now, setting.rules.grace)
+    altered = {"upstream_state": UpstreamState.REMOVED, "removed_at": removed_at, **remembered}
+    return publish(member, altered, setting.now, setting.rules.grace)
 
 
 def _upsert(
@@ -173,34 +173,19 @@ def _upsert(
 ) -> Transition | Unchanged | Refused:
     member = match.member
     facts = _owned_facts(change.fields, setting.rules.mapped_fields)
+    facts.update(remembered, connection_id=change.connection_id, external_id=change.external_id)
     if member is None or member.tombstone:
         if "name" not in facts:
             return Refused("a new member needs a name")
         facts.setdefault("upstream_state", UpstreamState.ACTIVE)
-        after = Member(
-            id=member.id if member else setting.new_id,
-            company_id=change.company_id,
-            connection_id=change.connection_id,
-            external_id=change.external_id,
-            # Not its standing yet: `publish` works that out of the facts.
-            state=Standing.PENDING,
-            **facts,
-            **remembered,
-        )
-        return publish(None, after, setting.now, setting.rules.grace)
-    if not member.live:
-        facts.setdefault("upstream_state", UpstreamState.ACTIVE)
+        facts.update(id=member.id if member else setting.new_id, company_id=change.company_id)
+        return publish_new(facts, setting.now, setting.rules.grace)
     if member.name is None and "name" not in facts:
         return Refused("a member whose name was erased needs a name to come back")
-    after = replace(
-        member,
-        connection_id=change.connection_id,
-        external_id=change.external_id,
-        removed_at=None,
-        **facts,
-        **remembered,
-    )
-    decision = publish(member, after, setting.now, setting.rules.grace)
+    if not member.live:
+        facts.setdefault("upstream_state", UpstreamState.ACTIVE)
+        facts["removed_at"] = None
+    decision = publish(member, facts, setting.now, setting.rules.grace)
     if match.takes_over and isinstance(decision, Transition):
         return replace(decision, absorbs=match.absorbs, leaves=_left_behind(member, setting))
     return decision
@@ -247,10 +232,10 @@ def _decide_local(
                 return Refused("a removed member cannot be held")
             if not hold.strip():
                 return Refused("a hold needs its reason")
-            return publish(member, replace(member, hold=hold, held_at=member.held_at or now), now, grace)
+            return publish(member, {"hold": hold, "held_at": member.held_at or now}, now, grace)
         case HoldReleased():
-            return publish(member, replace(member, hold=None, held_at=None), now, grace)
+            return publish(member, {"hold": None, "held_at": None}, now, grace)
         case TimePassed():
-            return publish(member, member, now, grace, time_alone=True)
+            return publish(member, {}, now, grace, time_alone=True)
         case _:
             assert_never(change)

@@ -51,6 +51,26 @@ class Fold:
         return self._enter(decide(member, change, self.now, rules, new_id, namesake=namesake), change, member)
 
     @property
+    def entangled(self) -> bool:
+        """Whether a member takes the key or national id that another one held when it was read: no single statement writes both."""
+        moved = [
+            after
+            for identity, read in self._read.items()
+            if (after := self._current.get(identity)) is not None
+            and (after.national_id != read.national_id or after.external_id != read.external_id)
+        ]
+        if not moved:
+            return False
+        held = {identity: read for identity, read in self._read.items() if identity not in self._absorbed}
+        people = {(read.company_id, read.national_id): identity for identity, read in held.items()}
+        keys = {(read.connection_id, read.external_id): identity for identity, read in held.items()}
+        return any(
+            (after.national_id is not None and people.get((after.company_id, after.national_id), after.id) != after.id)
+            or (after.external_id is not None and keys.get((after.connection_id, after.external_id), after.id) != after.id)
+            for after in moved
+        )
+
+    @property
     def inserted(self) -> list[Member]:
         """Members and tombstones that were not there before."""
         return [member for identity, member in self._current.items() if identity not in self._read]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from service.domain.member import Member, MemberId, Standing, standing
 
-__all__ = ["Transition", "Unchanged", "publish"]
+__all__ = ["Transition", "Unchanged", "publish", "publish_new"]
 
 # The facts that a version can change, with the names under which `changedFields` tells of them.
 _FACTS: Final = (
@@ -49,46 +49,54 @@ class Unchanged:
     after: Member
 
 
+def publish_new(facts: Mapping[str, Any], now: datetime, grace: timedelta) -> Transition:
+    """Version 1 of a member of which these facts are known, under their names on the row."""
+    changed = {name: (None, value) for fact, name in _FACTS if (value := facts.get(fact)) is not None and value != {}}
+    state = standing(facts["upstream_state"], facts.get("hold"), facts.get("expires_at"), grace=grace, now=now)
+    changed["state"] = (None, state)
+    return Transition(Member(**facts, state=state, version=1), None, changed)
+
+
 def publish(
-    before: Member | None, after: Member, now: datetime, grace: timedelta, *, time_alone: bool = False
+    member: Member, altered: Mapping[str, Any], now: datetime, grace: timedelta, *, time_alone: bool = False
 ) -> Transition | Unchanged:
-    """Compare the facts, work out the standing, and number the version.
+    """Compare what is `altered`, under its names on the row, with the member, work out the standing, and number the version.
 
     A standing that time altered meanwhile makes no version by itself, unless `time_alone` asks for it: reconciliation does, and
     gives it its own reason.
     """
-    changed = _changed_facts(before, after)
+    changed = _changed_facts(member, altered)
     if not changed and not time_alone:
-        return Unchanged(after)
-    state = standing(after.upstream_state, after.hold, after.expires_at, grace=grace, now=now)
-    previous = before.state if before else None
-    if state is not previous:
-        changed["state"] = (previous, state)
+        return Unchanged(replace(member, **altered))
+    upstream_state, hold, expires_at = (
+        altered[fact] if fact in altered else getattr(member, fact) for fact in ("upstream_state", "hold", "expires_at")
+    )
+    state = standing(upstream_state, hold, expires_at, grace=grace, now=now)
+    if state is not member.state:
+        changed["state"] = (member.state, state)
     if not changed:
-        return Unchanged(after)
-    return Transition(replace(after, state=state, version=after.version + 1), previous, changed)
+        return Unchanged(replace(member, **altered))
+    return Transition(replace(member, **altered, state=state, version=member.version + 1), member.state, changed)
 
 
-def _changed_facts(before: Member | None, after: Member) -> dict[str, tuple[Any, Any]]:
+def _changed_facts(member: Member, altered: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     changed: dict[str, tuple[Any, Any]] = {}
-    for attribute, name in _FACTS:
-        new = getattr(after, attribute)
-        if before is None:
-            old, same = None, new is None or new == {}
-        else:
-            old = getattr(before, attribute)
-            same = _same_json(old, new) if attribute == "metadata" else old == new
-        if not same:
-            changed[name] = (old, new)
+    for fact, name in _FACTS:
+        if fact in altered:
+            old, new = getattr(member, fact), altered[fact]
+            if not (_same_json(old, new) if fact == "metadata" else old == new):
+                changed[name] = (old, new)
     return changed
 
 
 def _same_json(old: Any, new: Any) -> bool:
-    """Equality as JSON has it: to Python, true is 1."""
+    """Equality as JSON has it: to Python, true is 1, and a large number that was stored comes back as an integer of its digits."""
     if isinstance(old, bool) or isinstance(new, bool):
         return old is new
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return old.keys() == new.keys() and all(_same_json(value, new[key]) for key, value in old.items())
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_same_json, old, new))
+    if isinstance(old, float) != isinstance(new, float) and isinstance(old, int | float) and isinstance(new, int | float):
+        return float(old) == float(new)
     return bool(old == new)

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from service.domain.errors import Contention, RollcallError, Unavailable, UnfitData, Unforeseen
+from service.domain.errors import Contention, Retry, RollcallError, Unavailable, UnfitData, Unforeseen
 
 __all__ = ["Database", "Tx", "translated"]
 
@@ -26,11 +27,16 @@ else:
     Tx = Pool = Any
 
 # Serialisation failure, deadlock, and a key that somebody else inserted meanwhile: the same transaction may succeed when run again.
-_CONTENTION: Final = frozenset({"40001", "40P01", "23505"})
+# Also a lock that did not come in time: one locked row must not look like a database that is away.
+_CONTENTION: Final = frozenset({"40001", "40P01", "23505", "55P03", "57014"})
+_LOCK_TIMEOUT: Final = "10s"
+_ASK_EVERY_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 2.0
 # Values out of range, broken constraints, and what is too large for an index.
 _UNFIT: Final = ("22", "23", "54")
-# Also a server that has become read-only, and a transaction that it ended for being idle or for waiting on a lock.
-_AWAY: Final = ("08", "53", "57", "25006", "25P03", "55P03")
+# Also a server that has become read-only, that lets us in no more, or whose schema is not this release's: all of it somebody
+# mends, and no message is to blame.
+_AWAY: Final = ("08", "53", "57", "25006", "25P03", "28", "3D000", "3F000", "42501", "42703", "42883", "42P01")
 
 
 @asynccontextmanager
@@ -71,6 +77,8 @@ class Database:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._answers = True
+        self._asked_at = monotonic()
 
     @classmethod
     async def connect(
@@ -92,8 +100,12 @@ class Database:
                 command_timeout=slowest.total_seconds(),
                 # A pooler in transaction mode hands each transaction another server connection.
                 statement_cache_size=0 if behind_pooler else 200,
-                server_settings={} if behind_pooler else {"application_name": name, "timezone": "UTC"},
+                server_settings={}
+                if behind_pooler
+                else {"application_name": name, "timezone": "UTC", "lock_timeout": _LOCK_TIMEOUT},
                 init=_init,
+                # Nothing here sets session state outside a transaction: a round trip to reset it would be for nothing.
+                reset=_as_it_is,
             )
         return cls(pool)
 
@@ -103,12 +115,30 @@ class Database:
         async with translated(), self._pool.acquire(timeout=10) as connection, connection.transaction():
             yield connection
 
+    async def answers(self) -> bool:
+        """Whether the database answers, as it did at most two seconds ago."""
+        now = monotonic()
+        if now - self._asked_at > _ASK_EVERY_SECONDS:
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS), translated(), self._pool.acquire() as connection:
+                    await connection.execute("select")
+            except (Retry, TimeoutError):
+                self._answers = False
+            else:
+                self._answers = True
+            self._asked_at = now
+        return self._answers
+
     async def close(self, within: timedelta = timedelta(seconds=5)) -> None:
         """Give the connections back to the server, by force when they do not come back in time."""
         try:
             await asyncio.wait_for(self._pool.close(), within.total_seconds())
         except TimeoutError:
             self._pool.terminate()
+
+
+async def _as_it_is(_: object) -> None:
+    return
 
 
 async def _init(connection: asyncpg.Connection[asyncpg.Record]) -> None:

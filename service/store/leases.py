@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from service.domain.buckets import BUCKETS
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from service.store.database import Tx
 
 __all__ = [
+    "Ownership",
     "announce_relay",
     "insert_bucket_leases",
     "live_relays",
+    "read_ownership",
     "release_buckets",
     "renew_buckets",
     "take_buckets",
@@ -79,3 +82,17 @@ async def release_buckets(tx: Tx, holder: UUID, fences: Mapping[int, int]) -> se
 async def withdraw_relay(tx: Tx, holder: UUID) -> None:
     """Say that this relay has ended."""
     await tx.execute(_SQL["withdraw_relay"].sql, holder)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """How many relays live, and how many buckets have an owner."""
+
+    relays: int
+    owned: int
+
+
+async def read_ownership(tx: Tx) -> Ownership:
+    """Who could publish now."""
+    (record,) = await tx.fetch(_SQL["read_ownership"].sql)
+    return Ownership(**record)

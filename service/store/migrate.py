@@ -63,12 +63,16 @@ async def migrate(url: str) -> list[str]:
         os.devnull,
         "migrate",
         # In the environment and not among the arguments, which anybody on the machine can list.
-        env={**os.environ, "DATABASE_URL": _with_sslmode(url, encrypted=encrypted)},
+        env={**_without_dbmate_settings(), "DATABASE_URL": _with_sslmode(url, encrypted=encrypted)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     if process.returncode:
         last = output.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
         password = urlsplit(url).password
@@ -99,6 +103,11 @@ def _with_sslmode(url: str, *, encrypted: bool) -> str:
     if query.get("sslmode", "prefer") in ("prefer", "allow"):
         query["sslmode"] = "require" if encrypted else "disable"
     return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _without_dbmate_settings() -> dict[str, str]:
+    """The environment without what somebody set for migrations of their own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
 
 
 def _dbmate() -> str:

@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANNEL",
     "LEASES_CHANGED",
+    "Backlog",
+    "Claim",
+    "Due",
     "Found",
     "OutboxRow",
     "Refusal",
+    "RefusalReason",
+    "Span",
+    "Swept",
     "claim_messages",
     "delete_published",
     "discover_keys",
+    "find_due_keys",
     "insert_outbox",
+    "list_refusals",
     "postpone_refused",
+    "read_backlog",
     "sweep_keys",
     "wake_relays",
 ]
@@ -74,6 +83,48 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Ids of a bucket to look through: above `after_id`, up to `last_id`."""
+
+    bucket: int
+    after_id: int
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A key with fresh rows in a span, as in Found; while it is blocked, a refused row of it must leave first."""
+
+    bucket: int
+    order_key: UUID
+    first: int
+    last: int
+    rows: int
+    is_blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A key whose refused row may be offered again, and the key's highest row."""
+
+    bucket: int
+    order_key: UUID
+    row: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a relay asks for: the lowest row of a key above the floor; one that was refused, only as a retry."""
+
+    order_key: UUID
+    bucket: int
+    fence: int
+    floor: int
+    is_retry: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A row that the broker did not take: why, how often before, and how long it waits now."""
 
@@ -83,26 +134,35 @@ class Refusal:
     error: str
 
 
+_SPAN_COLUMNS: Final = column_names(Span)
+_CLAIM_COLUMNS: Final = column_names(Claim)
+
+
 async def discover_keys(tx: Tx, watermarks: Mapping[int, int], rows: int) -> list[Found]:
-    """The keys of up to `rows` rows above the watermark of each bucket, lowest row first."""
+    """The keys of up to `rows` fresh rows above the watermark of each bucket, lowest row first."""
     await tx.execute(_SQL["prefer_indexes"].sql)
     records = await tx.fetch(_SQL["discover_keys"].sql, list(watermarks), list(watermarks.values()), rows)
     return [Found(*record) for record in records]
 
 
-async def sweep_keys(tx: Tx, watermarks: Mapping[int, int], keys: int) -> list[Found]:
-    """Up to `keys` keys with rows at or below the watermark of their bucket, none of which has to wait."""
+async def sweep_keys(tx: Tx, spans: Sequence[Span], rows: int) -> list[Swept]:
+    """The keys of up to `rows` fresh rows of each span, read from its lower end; lowest row first."""
     await tx.execute(_SQL["prefer_indexes"].sql)
-    records = await tx.fetch(_SQL["sweep_keys"].sql, list(watermarks), list(watermarks.values()), keys)
-    return [Found(*record) for record in records]
+    records = await tx.fetch(_SQL["sweep_keys"].sql, *columns(_SPAN_COLUMNS, spans), rows)
+    return [Swept(*record) for record in records]
 
 
-async def claim_messages(
-    tx: Tx, holder: UUID, keys: Sequence[UUID], buckets: Sequence[int], fences: Sequence[int], floors: Sequence[int]
-) -> list[ClaimedMessage]:
+async def find_due_keys(tx: Tx, buckets: Sequence[int], rows: int, keys: int) -> list[Due]:
+    """Up to `keys` keys whose refused row may be offered again, longest due first; reads `rows` a bucket and level."""
+    await tx.execute(_SQL["prefer_indexes"].sql)
+    records = await tx.fetch(_SQL["find_due_keys"].sql, buckets, rows, keys)
+    return [Due(*record) for record in records]
+
+
+async def claim_messages(tx: Tx, holder: UUID, claims: Sequence[Claim]) -> list[ClaimedMessage]:
     """The lowest row of each key that may be sent now; of a bucket whose lease is not `holder`'s under this fence, nothing."""
     await tx.execute(_SQL["prefer_indexes"].sql)
-    records = await tx.fetch(_SQL["claim_messages"].sql, holder, keys, buckets, fences, floors)
+    records = await tx.fetch(_SQL["claim_messages"].sql, holder, *columns(_CLAIM_COLUMNS, claims))
     return [ClaimedMessage(*record) for record in records]
 
 
@@ -120,3 +180,31 @@ async def postpone_refused(tx: Tx, refusals: Sequence[Refusal]) -> None:
 async def wake_relays(tx: Tx, reason: str) -> None:
     """Tell every listening relay when this commits: LEASES_CHANGED, or anything else for new messages."""
     await tx.execute(_SQL["wake_relays"].sql, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the outbox: for how long the oldest of it, and how many keys a refused row blocks."""
+
+    messages: int
+    oldest: timedelta | None
+    blocked_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalReason:
+    """Why the broker did not take rows, and how many keys they block."""
+
+    error: str
+    blocked_keys: int
+
+
+async def read_backlog(tx: Tx) -> Backlog:
+    """How much waits."""
+    (record,) = await tx.fetch(_SQL["read_backlog"].sql)
+    return Backlog(**record)
+
+
+async def list_refusals(tx: Tx, limit: int) -> list[RefusalReason]:
+    """Why rows wait that were refused, the most frequent reason first."""
+    return [RefusalReason(**record) for record in await tx.fetch(_SQL["list_refusals"].sql, limit)]

@@ -16,6 +16,7 @@ from service.entrypoints.http.health import health_routes
 from service.entrypoints.http.server import HttpServer
 from service.entrypoints.loops.relay import Relay, RelayOptions
 from service.settings import Settings
+from service.wiring.edge import Edge
 from service.wiring.resources import open_database
 from service.wiring.worker import Worker
 
@@ -42,7 +43,14 @@ class Process:
         self._roles = frozenset(roles)
         self._worker = Worker(settings) if Role.WORKER in self._roles else None
         self._relay: Relay | None = None
-        self.http = HttpServer(health_routes(self.problems), settings.host, settings.port)
+        self._edge = Edge(settings) if Role.EDGE in self._roles else None
+        self.http = HttpServer(
+            health_routes(self.problems),
+            settings.host,
+            settings.port,
+            webhooks=self._edge.door if self._edge is not None else None,
+            trusted_proxies=settings.trusted_proxies,
+        )
 
     @property
     def outcomes(self) -> Mapping[Outcome, int]:
@@ -56,6 +64,8 @@ class Process:
             found[Role.WORKER] = problems
         if Role.RELAY in self._roles and (problems := _relay_problems(self._relay)):
             found[Role.RELAY] = problems
+        if self._edge is not None and (problems := self._edge.problems()):
+            found[Role.EDGE] = problems
         return found
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -63,6 +73,7 @@ class Process:
         _log.info("rollcall starts", roles=sorted(self._roles), port=self.http.port)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(self.http.run(), name="http")
+            edge = group.create_task(self._edge.run(), name="edge") if self._edge is not None else None
             async with asyncio.TaskGroup() as roles:
                 if self._worker is not None:
                     roles.create_task(self._work(self._worker, stop), name="worker")
@@ -72,12 +83,17 @@ class Process:
                 _log.info("rollcall drains")
             # Last: the probes are answered until the last message is settled.
             serving.cancel()
+            if edge is not None:
+                # Webhooks in flight are answered first, and that takes the broker's confirm.
+                await asyncio.wait({serving})
+                edge.cancel()
         _log.info("rollcall is done")
 
     async def _work(self, worker: Worker, stop: asyncio.Event) -> None:
         try:
             await _before(stop, worker.start())
-            await stop.wait()
+            if not stop.is_set():
+                await _before(stop, worker.failed())
         finally:
             await worker.stop()
 
@@ -91,13 +107,15 @@ class Process:
             listen_url=self._settings.listen_url.get_secret_value(),
             options=RelayOptions(grace=timedelta(seconds=self._settings.shutdown_grace_seconds)),
         )
+        running = asyncio.ensure_future(relay.run())
         try:
-            running = asyncio.ensure_future(relay.run())
             await _before(stop, asyncio.shield(running))
-            relay.stop()
-            await running
         finally:
+            # Also where another role failed: the leases are handed over, and only then the pool goes.
+            relay.stop()
+            await asyncio.gather(running, return_exceptions=True)
             await db.close()
+        running.result()
 
 
 async def run_process(settings: Settings, roles: Collection[Role], on_start: Callable[[Process], None] | None = None) -> None:

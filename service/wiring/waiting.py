@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import structlog
 from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import ChannelInvalidStateError
 
 from service.domain.errors import Unavailable
 
@@ -28,7 +29,7 @@ async def until_there(what: str, where: str, attempt: Callable[[], Awaitable[T]]
     while True:
         try:
             result = await attempt()
-        except (Unavailable, AMQPError, OSError, TimeoutError) as error:
+        except (Unavailable, AMQPError, ChannelInvalidStateError, OSError, TimeoutError) as error:
             reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
             if reason != said:
                 _log.warning(f"waiting for {what}", where=where, reason=reason)

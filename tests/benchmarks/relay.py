@@ -10,12 +10,11 @@ import asyncio
 import json
 import logging
 import os
-import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +25,9 @@ import uvloop
 
 from service.entrypoints.loops.relay import Relay
 from service.store.database import Database
+from tests.benchmarks.rounds import Series, interleaved
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = 20_000
 # A gather of so many keeps a confirming channel busy; more only adds latency.
 IN_FLIGHT = 150
@@ -46,46 +47,34 @@ HEADERS = {
 BODY = json.dumps({"memberId": HEADERS["ce-subject"], "changedFields": ["state"], "padding": "x" * 400})
 
 
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """Messages per second of each contender: the median of the rounds."""
-
-    raw: float
-    rollcall: float
-    faststream_outbox: float
-
-    @property
-    def of_raw(self) -> float:
-        """Rollcall's share of what publishing alone reaches."""
-        return self.rollcall / self.raw
-
-    @property
-    def of_faststream_outbox(self) -> float:
-        """How many times as fast as faststream-outbox."""
-        return self.rollcall / self.faststream_outbox
-
-
-async def measure(rounds: int, *, database_url: str, rabbitmq_url: str, rows: int = ROWS) -> Throughput:
+async def measure(
+    rounds: int, *, database_url: str, rabbitmq_url: str, rows: int = ROWS, say: Callable[[str], None] = print
+) -> dict[str, Series]:
     """Run each contender once a round on an emptied queue and table; the database must be migrated and ours to fill."""
-    rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for turn in range(rounds):
-        names = list(CONTENDERS)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tests.benchmarks.relay",
-                name,
-                str(rows),
-                env={**os.environ, "DATABASE_URL": database_url, "RABBITMQ_URL": rabbitmq_url},
-                stdout=asyncio.subprocess.PIPE,
-            )
+
+    async def run(name: str) -> float:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.benchmarks.relay",
+            name,
+            str(rows),
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": database_url, "RABBITMQ_URL": rabbitmq_url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
             output, _ = await process.communicate()
-            if process.returncode:
-                message = f"the benchmark {name} failed"
-                raise RuntimeError(message)
-            rates[name].append(rows / float(output.decode().split()[-1]))
-    return Throughput(*(statistics.median(rates[name]) for name in ("raw", "rollcall", "faststream_outbox")))
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            message = f"the benchmark {name} failed"
+            raise RuntimeError(message)
+        return rows / float(output.decode().split()[-1])
+
+    return await interleaved(tuple(CONTENDERS), rounds, run, say)
 
 
 async def run_raw(database_url: str, rabbitmq_url: str, rows: int) -> float:
@@ -187,7 +176,7 @@ async def run_faststream_outbox(database_url: str, rabbitmq_url: str, rows: int)
             routing_key=KEY,
             persist=True,
             mandatory=True,
-            headers=HEADERS,
+            headers={**HEADERS},
             content_type="application/json",
             message_id=str(uuid4()),
             correlation_id=str(uuid4()),

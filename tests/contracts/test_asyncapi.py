@@ -60,8 +60,14 @@ def test_the_official_parser_finds_neither_errors_nor_warnings(parser):
 
     assert [line for line in answer["found"] if line.startswith(("error", "warning"))] == []
     assert answer["version"] == "3.0.0"
-    assert set(answer["operations"]) == {"sendMemberChanged", "receiveMemberChanged", "sendMembershipUpdated"}
-    assert set(answer["messages"]) == {"MEMBER_CHANGED", "SCHEDULE_TICK", "MEMBERSHIP_UPDATED"}
+    assert set(answer["operations"]) == {
+        "sendMemberChanged",
+        "receiveMemberChanged",
+        "sendWebhookReceived",
+        "receiveWebhookReceived",
+        "sendMembershipUpdated",
+    }
+    assert set(answer["messages"]) == {"MEMBER_CHANGED", "WEBHOOK_RECEIVED", "SCHEDULE_TICK", "MEMBERSHIP_UPDATED"}
 
 
 def test_the_official_parser_refuses_an_example_that_does_not_fit(parser, tmp_path):

@@ -11,6 +11,8 @@ from contracts.channels import (
     MEMBERSHIP_UPDATED,
     SCHEDULE_TICK,
     TICKS,
+    WEBHOOK_RECEIVED,
+    WEBHOOKS,
     job_routing_key,
     member_changed_routing_key,
     membership_updated_routing_key,
@@ -30,17 +32,19 @@ def test_names_are_the_ones_others_rely_on():
         "rollcall.member-changes",
     ]
     assert TICKS.main.name == "rollcall.ticks"
+    assert WEBHOOKS.main.name == "rollcall.webhooks"
     assert {channel.message_type: channel.exchange.name for channel in CHANNELS} == {
         "MEMBER_CHANGED": "rollcall.inbound",
+        "WEBHOOK_RECEIVED": "rollcall.inbound",
         "SCHEDULE_TICK": "rollcall.commands",
         "MEMBERSHIP_UPDATED": "rollcall.events",
     }
 
 
-def test_a_rejected_message_waits_in_retry_returns_to_main_and_can_end_in_parked():
+def test_what_waits_in_retry_returns_to_main_and_what_main_gives_up_ends_in_parked():
     family = queue_family("q")
 
-    assert family.main.arguments["x-dead-letter-routing-key"] == family.retry.name
+    assert family.main.arguments["x-dead-letter-routing-key"] == family.parked.name
     assert family.retry.arguments["x-dead-letter-routing-key"] == family.main.name
     assert family.retry.arguments["x-message-ttl"] == 30_000
     assert not any(name.startswith(("x-dead-letter", "x-message-ttl", "x-expires")) for name in family.parked.arguments)
@@ -83,6 +87,7 @@ def test_a_job_kind_is_one_word_of_its_routing_key(kind):
 def test_a_queue_binds_every_message_of_its_channel():
     assert MEMBER_CHANGED.binding_key == member_changed_routing_key()
     assert SCHEDULE_TICK.binding_key == schedule_tick_routing_key()
+    assert WEBHOOK_RECEIVED.binding_key == "webhook.*"
     pattern = MEMBERSHIP_UPDATED.binding_key.replace(".", r"\.").replace("*", "[^.]+")
     assert re.fullmatch(pattern, membership_updated_routing_key(ID))
 

@@ -47,6 +47,11 @@ class Store:
         for change in batch:
             self.taken += 1
             results.append(fold.take(change, self.rules, MemberId(UUID(int=10_000 + self.taken))))
+        for after, _ in () if fold.entangled else fold.updated:
+            # As a database checks it, row by row: nobody else still has what the row takes.
+            others = [one for one in self.members.values() if one.id != after.id and one.id not in fold.absorbed]
+            assert (after.connection_id, after.external_id) not in [(one.connection_id, one.external_id) for one in others]
+            assert after.national_id is None or after.national_id not in [one.national_id for one in others]
         for identity in fold.absorbed:
             assert self.members.pop(identity).tombstone
         for after, read_version in fold.updated:
@@ -189,6 +194,40 @@ class TestBatches:
         ]
         assert {result.member_id for result in results} == {known.id}
         assert [result.reason is None for result in results] == [True, True, False, False, False]
+
+
+class TestEntanglement:
+    def test_taking_what_another_member_gives_up_in_the_same_batch_is_entangled(self):
+        a, b = member(national_id="1"), member(id=UUID(int=202), external_id="ext-2", national_id="2")
+        fold = Fold([a, b], NOW)
+        fold.take(upsert(2, {"national_id": None}), rules(), NEW_ID)
+        assert not fold.entangled
+        fold.take(upsert(2, {"national_id": "1"}, external_id="ext-2"), rules(), NEW_ID)
+        assert fold.entangled
+
+    def test_so_is_taking_a_key(self):
+        a, b = member(national_id="1"), member(id=UUID(int=202), external_id="ext-2", national_id="2")
+        fold = Fold([a, b], NOW)
+        snapshot = {"from_snapshot": True}
+        fold.take(upsert(2, {"national_id": "1"}, external_id="new", replaces_external_id="ext-1", **snapshot), rules(), NEW_ID)
+        assert not fold.entangled
+        taken = upsert(2, {"national_id": "2"}, replaces_external_id="ext-2", **snapshot)
+        assert fold.take(taken, rules(), MemberId(UUID(int=998))).outcome is Outcome.APPLIED
+        assert fold.entangled
+
+    def test_one_change_never_is(self):
+        known = removed(national_id="0101012345", connection_id=OTHER_CONNECTION, external_id="old")
+        fold = Fold([known, tombstone()], NOW)
+
+        assert fold.take(upsert(9, PERSON), rules(), NEW_ID).outcome is Outcome.APPLIED
+        assert not fold.entangled
+
+    def test_a_new_member_may_take_it_for_it_is_written_last(self):
+        fold = Fold([member(national_id="0101012345")], NOW)
+        fold.take(upsert(2, {"national_id": None}), rules(), NEW_ID)
+        fold.take(upsert(1, PERSON, external_id="ext-2"), rules(), NEW_ID)
+
+        assert not fold.entangled
 
 
 class TestPeople:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
+import asyncpg
 import httpx
 
+from contracts.channels import MEMBER_CHANGES
 from deploy.local_stack import create_database, drop_database
 from service.clients.inbound import InboundPublisher
 from service.store.migrate import migrate
 from tests.fault_proxy import FaultProxy
-from tests.service_rig import Upstream, books, clean_broker, publish, running_service, subscriber
+from tests.service_rig import Upstream, books, clean_broker, depth, publish, running_service, subscriber
 
 
 async def _ready(port: int) -> tuple[int, dict[str, Any]]:
@@ -90,7 +94,7 @@ async def test_messages_are_held_while_the_database_is_away_and_applied_when_it_
     upstream = await Upstream.register(database_url)
     async with (
         FaultProxy.before(database_url) as database,
-        clean_broker(rabbitmq_url),
+        clean_broker(rabbitmq_url) as channel,
         subscriber(rabbitmq_url) as seen,
         running_service(database.url, rabbitmq_url) as service,
         InboundPublisher.connected(rabbitmq_url) as publisher,
@@ -102,11 +106,45 @@ async def test_messages_are_held_while_the_database_is_away_and_applied_when_it_
         await publish(publisher, [upstream.upsert(str(number), 1) for number in range(50)])
         await service.says("database away, holding the messages in flight")
         assert (await _ready(port))[1]["problems"]["worker"]["database"].startswith("away")
+        # Held, not sent to wait for a retry: an outage spends no attempts.
+        assert await depth(channel, MEMBER_CHANGES.retry.name) == 0
         database.refusing = False
         await seen.until(lambda seen: len(seen.latest) == 50, within=40)
         await _until_ready(port, 200)
     held = await books(database_url)
     assert (held.members, held.audited, held.taken_in) == (50, 50, 50)
+
+
+async def test_a_login_that_is_refused_is_an_outage_too(database_url: str, rabbitmq_url: str) -> None:
+    upstream = await Upstream.register(database_url)
+    admin = await asyncpg.connect(database_url)
+    role = f"worker_{uuid4().hex[:12]}"
+    await admin.execute(f"create role {role} login superuser password 'worker'")
+    parts = urlsplit(database_url)
+    own_url = urlunsplit(parts._replace(netloc=f"{role}:worker@{parts.netloc.rpartition('@')[2]}"))
+    try:
+        async with (
+            clean_broker(rabbitmq_url) as channel,
+            running_service(own_url, rabbitmq_url, "worker") as service,
+            InboundPublisher.connected(rabbitmq_url) as publisher,
+        ):
+            port = await service.port()
+            await _until_ready(port, 200)
+            await admin.execute(f"alter role {role} nologin")
+            await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", role)
+            assert (await _until_ready(port, 503))["problems"]["worker"]["database"].startswith("away")
+            await publish(publisher, [upstream.upsert(str(number), 1) for number in range(20)])
+            await service.says("database away, holding the messages in flight")
+            assert await depth(channel, MEMBER_CHANGES.retry.name) == 0
+            await admin.execute(f"alter role {role} login")
+            await _until_ready(port, 200)
+            async with asyncio.timeout(40):
+                while (await books(database_url)).taken_in < 20:
+                    await asyncio.sleep(0.1)
+    finally:
+        await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", role)
+        await admin.execute(f"drop role {role}")
+        await admin.close()
 
 
 async def test_the_broker_gone_and_back_is_survived(database_url: str, rabbitmq_url: str) -> None:
@@ -124,7 +162,7 @@ async def test_the_broker_gone_and_back_is_survived(database_url: str, rabbitmq_
         broker.cut()
         await publish(publisher, [upstream.upsert("1", 1)])
         problems = (await _until_ready(port, 503))["problems"]
-        assert set(problems) <= {"worker", "relay"}
+        assert set(problems) <= {"worker", "relay", "edge"}
         assert all("broker" in problem for problem in problems.values())
         broker.refusing = False
         await seen.until(lambda seen: len(seen.events) == 1, within=40)

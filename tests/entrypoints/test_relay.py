@@ -227,6 +227,35 @@ async def test_what_a_dead_relay_owned_is_taken_over_when_its_lease_ends(
         assert len(relay.buckets) == BUCKETS
 
 
+async def test_what_nobody_wants_delays_nothing_else_and_goes_out_in_order_when_a_queue_is_bound(
+    database_url: str, rabbitmq_url: str
+) -> None:
+    keys = 150_000
+    async with (
+        open_sink(rabbitmq_url, bind=False) as sink,
+        open_outbox(database_url, sink.exchange.name) as outbox,
+        # Nothing that a relay asks for may take long, however much waits.
+        open_impatient_relay(database_url, rabbitmq_url, timedelta(seconds=0.5)) as relay,
+    ):
+        await sink.queue.bind(sink.exchange, "wanted")
+        await eventually(lambda: relay.ready and len(relay.buckets) == BUCKETS)
+        await _insert_unwanted(outbox, keys)
+        for _ in range(5):
+            count, started = len(sink.messages), asyncio.get_running_loop().time()
+            await outbox.insert((uuid4(), 1), routing_key="wanted")
+            await sink.receive(count + 1, within=5)
+            assert asyncio.get_running_loop().time() - started < 1
+            await asyncio.sleep(0.3)
+            assert relay.ready
+        states = (relay.database_state, relay.recent_sweep_state, relay.round_sweep_state, relay.retry_state)
+        assert all(state.ready for state in states)
+        tried = await outbox.connection.fetchval("select sum(attempts) - count(*) from outbox where attempts > 0")
+        assert tried < 5_000
+
+        # The most of them go, so that the test does not take a minute.
+        await outbox.connection.execute("delete from outbox where order_key in (select order_key from outbox where version > 3000)")
+
+
 async def _refused(outbox: Outbox) -> bool:
     return bool(await outbox.connection.fetchval("select exists(select from outbox where attempts > 0)"))
 

@@ -8,10 +8,13 @@ import pytest
 from service.store import leases
 from service.store.database import Database
 from service.store.outbox import (
+    Claim,
     Refusal,
+    Span,
     claim_messages,
     delete_published,
     discover_keys,
+    find_due_keys,
     postpone_refused,
     sweep_keys,
 )
@@ -30,12 +33,24 @@ class Desk:
     async def bucket(self, key: UUID) -> int:
         return int(await self.outbox.connection.fetchval("select bucket from outbox where order_key = $1 limit 1", key))
 
-    async def claim(self, *keys: UUID, holder: UUID = ME, fence: int | None = None, floor: int = 0) -> list[int]:
-        buckets = [await self.bucket(key) for key in keys]
-        fences = [self.fences[bucket] if fence is None else fence for bucket in buckets]
+    async def claim(
+        self, *keys: UUID, holder: UUID = ME, fence: int | None = None, floor: int = 0, is_retry: bool = False
+    ) -> list[int]:
+        claims = []
+        for key in keys:
+            bucket = await self.bucket(key)
+            claims.append(Claim(key, bucket, self.fences[bucket] if fence is None else fence, floor, is_retry))
         async with self.database.transaction() as tx:
-            claimed = await claim_messages(tx, holder, keys, buckets, fences, [floor] * len(keys))
-        return sorted(message.id for message in claimed)
+            return sorted(message.id for message in await claim_messages(tx, holder, claims))
+
+    async def sweep(self, last_id: int, *, after_id: int = 0, rows: int = 10) -> list[tuple[UUID, bool]]:
+        async with self.database.transaction() as tx:
+            found = await sweep_keys(tx, [Span(bucket, after_id, last_id) for bucket in range(64)], rows)
+        return [(key.order_key, key.is_blocked) for key in found]
+
+    async def due(self, *, rows: int = 10, keys: int = 10) -> list[UUID]:
+        async with self.database.transaction() as tx:
+            return [due.order_key for due in await find_due_keys(tx, range(64), rows, keys)]
 
     async def refuse(self, row: int, delay: timedelta, attempts: int = 0) -> None:
         async with self.database.transaction() as tx:
@@ -63,7 +78,8 @@ async def test_a_claimed_message_is_whole(desk: Desk) -> None:
     await desk.outbox.insert((key, 7))
     (row,) = await desk.outbox.rows()
     async with desk.database.transaction() as tx:
-        (message,) = await claim_messages(tx, ME, [key], [row["bucket"]], [desk.fences[row["bucket"]]], [0])
+        claim = Claim(key, row["bucket"], desk.fences[row["bucket"]], 0, is_retry=False)
+        (message,) = await claim_messages(tx, ME, [claim])
 
     for field in ("id", "order_key", "attempts", "exchange", "routing_key", "type", "message_id", "correlation_id", "body"):
         assert getattr(message, field) == row[field], field
@@ -86,12 +102,21 @@ async def test_a_lowest_row_that_waits_blocks_its_key_and_no_other(desk: Desk) -
     assert await desk.claim(a, b) == [b1]
 
 
-async def test_a_row_whose_wait_is_over_is_claimed(desk: Desk) -> None:
+async def test_a_row_whose_wait_is_over_is_claimed_as_a_retry_only(desk: Desk) -> None:
     key = uuid4()
     first, _ = await desk.outbox.insert((key, 1), (key, 2))
     await desk.refuse(first, timedelta(seconds=-1))
 
-    assert await desk.claim(key) == [first]
+    assert await desk.claim(key) == []
+    assert await desk.claim(key, is_retry=True) == [first]
+
+
+async def test_a_retry_takes_no_row_that_still_waits(desk: Desk) -> None:
+    key = uuid4()
+    (first,) = await desk.outbox.insert((key, 1))
+    await desk.refuse(first, timedelta(seconds=60))
+
+    assert await desk.claim(key, is_retry=True) == []
 
 
 @pytest.mark.parametrize("stranger", [{"holder": uuid4()}, {"fence": 0}, {"fence": 2}])
@@ -141,37 +166,84 @@ async def test_discovery_reads_above_the_watermark_and_folds_a_hot_key(desk: Des
         assert await discover_keys(tx, {(bucket + 1) % 64: 0}, 50) == []
 
 
-async def test_a_sweep_finds_rows_at_or_below_the_watermark(desk: Desk) -> None:
-    low, high = uuid4(), uuid4()
-    low_row, _ = await desk.outbox.insert((low, 1), (high, 1))
+async def test_discovery_passes_over_refused_rows(desk: Desk) -> None:
+    key = uuid4()
+    first, second = await desk.outbox.insert((key, 1), (key, 2))
+    await desk.refuse(first, timedelta(seconds=-1))
     async with desk.database.transaction() as tx:
-        assert [found.order_key for found in await sweep_keys(tx, dict.fromkeys(range(64), low_row), 10)] == [low]
+        (found,) = await discover_keys(tx, ALL_FROM_ZERO, 10)
+
+    assert (found.first, found.last, found.rows) == (second, second, 1)
 
 
-async def test_a_sweep_passes_over_keys_that_wait_with_all_their_rows(desk: Desk) -> None:
-    waiting, due = uuid4(), uuid4()
-    first, _, due_row = await desk.outbox.insert((waiting, 1), (waiting, 2), (due, 1))
+async def test_a_sweep_finds_the_fresh_rows_of_its_span(desk: Desk) -> None:
+    keys = [uuid4() for _ in range(4)]
+    rows = await desk.outbox.insert(*((key, 1) for key in keys))
+    await desk.refuse(rows[2], timedelta(seconds=-1))
+
+    assert await desk.sweep(rows[2], after_id=rows[0]) == [(keys[1], False)]
+
+
+async def test_a_sweep_says_of_a_key_that_a_refused_row_stands_before_it(desk: Desk) -> None:
+    key = uuid4()
+    first, _ = await desk.outbox.insert((key, 1), (key, 2))
     await desk.refuse(first, timedelta(seconds=60))
+
+    assert await desk.sweep(10**9) == [(key, True)]
+
+
+async def test_a_sweep_reads_its_rows_from_the_lower_end(desk: Desk) -> None:
+    key = uuid4()
+    rows = await desk.outbox.insert(*((key, n) for n in range(10)))
+    async with desk.database.transaction() as tx:
+        (found,) = await sweep_keys(tx, [Span(await desk.bucket(key), rows[1], rows[8])], 3)
+
+    assert (found.first, found.last, found.rows) == (rows[2], rows[4], 3)
+
+
+async def test_a_refused_row_is_due_when_its_wait_is_over_and_comes_with_the_highest_row_of_its_key(desk: Desk) -> None:
+    waiting, due = uuid4(), uuid4()
+    waiting_row, due_row, _, last = await desk.outbox.insert((waiting, 1), (due, 1), (uuid4(), 1), (due, 2))
+    await desk.refuse(waiting_row, timedelta(seconds=60))
     await desk.refuse(due_row, timedelta(seconds=-1))
     async with desk.database.transaction() as tx:
-        assert [found.order_key for found in await sweep_keys(tx, dict.fromkeys(range(64), 10**9), 10)] == [due]
+        (found,) = await find_due_keys(tx, range(64), 10, 10)
+
+    assert (found.order_key, found.row, found.last) == (due, due_row, last)
+
+
+async def test_what_was_refused_once_does_not_wait_behind_what_was_refused_for_days(desk: Desk) -> None:
+    old = [uuid4() for _ in range(1000)]
+    await desk.outbox.insert(*((key, 1) for key in old))
+    await desk.outbox.connection.execute(
+        "update outbox set attempts = 2000 + id % 9, last_error = 'x', next_attempt_at = now() - interval '1 h'"
+    )
+    young = uuid4()
+    (row,) = await desk.outbox.insert((young, 1))
+    await desk.refuse(row, timedelta(seconds=0))
+
+    due = await desk.due(keys=100)
+
+    assert len(due) == 100
+    assert young in due
 
 
 async def test_no_query_of_the_relay_reads_the_table_through_whatever_the_statistics_say(desk: Desk, database_url: str) -> None:
     connection = desk.outbox.connection
-    watermarks = dict.fromkeys(range(64), 100)
+    spans = [Span(bucket, 0, 100) for bucket in range(64)]
     # A drained outbox whose emptiness was written down and planned for, and then 200,000 rows that nobody counted.
     await connection.execute("alter table outbox set (autovacuum_enabled = false)")
     await connection.execute("vacuum analyze outbox")
     async with open_database(database_url, size=1) as database:
 
         async def scans(keys: list[UUID], buckets: list[int]) -> tuple[int, int]:
-            fences = [desk.fences[bucket] for bucket in buckets]
+            claims = [Claim(key, bucket, desk.fences[bucket], 0, True) for key, bucket in zip(keys, buckets, strict=True)]
             async with database.transaction() as tx:
                 for _ in range(7):  # the sixth may keep its plan for good
                     await discover_keys(tx, ALL_FROM_ZERO, 32)
-                    await sweep_keys(tx, watermarks, 100)
-                    await claim_messages(tx, ME, keys, buckets, fences, [0] * len(keys))
+                    await sweep_keys(tx, spans, 78)
+                    await find_due_keys(tx, range(64), 5, 128)
+                    await claim_messages(tx, ME, claims)
                 counters = await tx.fetchrow("select seq_scan, idx_scan from pg_stat_xact_user_tables where relname = 'outbox'")
             return counters["seq_scan"], counters["idx_scan"]
 
@@ -185,4 +257,39 @@ async def test_no_query_of_the_relay_reads_the_table_through_whatever_the_statis
         sequential, indexed = await scans([row["order_key"] for row in rows], [row["bucket"] for row in rows])
 
         assert sequential == 0
-        assert indexed >= 7 * (64 + 64 + 200)
+        assert indexed >= 7 * (64 + 64 + 4 * 64 + 200)
+
+
+async def test_what_the_queries_read_does_not_depend_on_how_many_rows_were_refused_or_wait_behind_them(desk: Desk) -> None:
+    connection = desk.outbox.connection
+
+    async def fill(keys: int) -> None:
+        await connection.execute(
+            """with refused as (
+                insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at,
+                    attempts, next_attempt_at, last_error)
+                select gen_random_uuid(), 'e', 'r', 't', n::text, '', '{}', '{}', now(), 1 + n % 9, now() - interval '1 s', 'x'
+                from generate_series(1, $1) n
+                returning order_key
+            )
+            insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at)
+            select order_key, 'e', 'r', 't', '', '', '{}', '{}', now() from refused""",
+            keys,
+        )
+
+    async def rows_read() -> int:
+        read = "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'outbox'"
+        async with desk.database.transaction() as tx:
+            before = await tx.fetchval(read)
+            await sweep_keys(tx, [Span(bucket, 0, 10**9) for bucket in range(64)], 16)
+            await find_due_keys(tx, range(64), 5, 128)
+            await discover_keys(tx, ALL_FROM_ZERO, 16)
+            return int(await tx.fetchval(read)) - int(before)
+
+    await fill(10_000)
+    few = await rows_read()
+    await fill(60_000)
+    many = await rows_read()
+
+    assert many <= few * 1.1
+    assert many < 10_000

@@ -4,7 +4,7 @@ import ast
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -21,8 +21,11 @@ from service.domain.member import Member
 from service.domain.outbox import ClaimedMessage
 from service.store.companies import CompanyRow
 from service.store.connections import ConnectionRow
-from service.store.outbox import Found
+from service.store.leases import Ownership
+from service.store.member_events import PastEvent
+from service.store.outbox import Backlog, Found, RefusalReason
 from service.store.queries import REGISTRY, queries
+from service.store.webhooks import WebhookRow
 
 MODULES = [import_module(f"service.store.{module.name}") for module in pkgutil.iter_modules(service.store.__path__)]
 
@@ -33,7 +36,13 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("companies", "find_company"): CompanyRow,
     ("connections", "insert_connection"): ConnectionRow,
     ("connections", "list_connections"): ConnectionRow,
+    ("leases", "read_ownership"): Ownership,
+    ("outbox", "list_refusals"): RefusalReason,
+    ("outbox", "read_backlog"): Backlog,
+    ("member_events", "list_events_of_member"): PastEvent,
+    ("member_events", "list_events_since"): PastEvent,
     ("members", "lock_members"): Member,
+    ("webhooks", "find_webhook"): WebhookRow,
 }
 BY_POSITION: dict[tuple[str, str], Any] = {
     ("inbox", "claim_messages"): InboxKey,
@@ -56,6 +65,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     ("leases", "take_leases"): {"resource": "text", "fence": "int8"},
     ("leases", "release_leases"): {"resource": "text"},
     ("schema_migrations", "applied_migrations"): {"version": "varchar"},
+    ("webhook_secrets", "retire_webhook_secrets"): {"reference": "text"},
 }
 # Queries of leases are named for the row that they are about, their functions for the bucket that it stands for.
 NAMED_OTHERWISE = {
@@ -66,7 +76,7 @@ NAMED_OTHERWISE = {
 }
 
 # What row types import for the type checker alone.
-TYPE_NAMES = {"Mapping": Mapping, "UUID": UUID, "datetime": datetime}
+TYPE_NAMES = {"Mapping": Mapping, "UUID": UUID, "datetime": datetime, "timedelta": timedelta}
 PYTHON_TYPES: dict[str, Any] = {
     "uuid": UUID,
     "text": str,
@@ -76,9 +86,11 @@ PYTHON_TYPES: dict[str, Any] = {
     "int8": int,
     "bool": bool,
     "timestamptz": datetime,
+    "interval": timedelta,
     "date": date,
     "bytea": bytes,
     "text[]": list,
+    "timestamptz[]": list,
     "jsonb": dict,
 }
 

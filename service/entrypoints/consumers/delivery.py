@@ -30,8 +30,6 @@ class Delivery(Generic[M]):
     envelope: Envelope
     # Grows with each delivery of a channel: the order of arrival.
     tag: int
-    # How often it was delivered before without an answer.
-    returned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def decoder(channel: Channel, model: type[M]) -> Callable[[RabbitMessage], Await
         except ValidationError as error:
             # pydantic's own text quotes the input.
             raise Park(describe(error)) from None
-        return Delivery(body, envelope, raw.delivery_tag or 0, times_returned(message))
+        return Delivery(body, envelope, raw.delivery_tag or 0)
 
     return decode
 

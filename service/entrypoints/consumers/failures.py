@@ -1,111 +1,172 @@
-"""What becomes of a message whose handler failed: parked with its reason, or rejected into its retry queue.
+"""What becomes of a message whose handler failed: a copy of it waits for its retry, or is parked with its reason.
 
 handler returned             acked
 Park                         parked at once: trying again cannot help
-any other error              rejected; the retry queue hands it back after its delay, ten times, then parked
-gave out the delivery limit  parked unread: it ended the process that often
+any other error              a copy waits in the retry queue, ten times, then parked
+came back unanswered twice   handled alone, in its order; parked when that ended the process three times
+came back 20 times           parked by the broker: nobody could even begin to handle it
+
+A copy is confirmed before its original is acked. While the broker does not confirm, the message is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Final, Self
 
 import structlog
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import HeadersType
+from aio_pika.exceptions import AMQPError, PublishError
 from faststream import BaseMiddleware, ContextRepo
 from faststream.message import StreamMessage
 from faststream.rabbit import RabbitBroker, RabbitMessage
+from pamqp import encode
 
 from contracts.channels import QueueFamily
+from contracts.failures import REASON_HEADER, failed_attempts, headers_after_failure, headers_when_parked
+from service.actions.journal_attempts import AttemptJournal
 from service.domain.errors import Park, RollcallError
+from service.entrypoints.consumers.delivery import times_returned
+from service.entrypoints.consumers.isolation import Isolation
 
-__all__ = ["REASON_HEADER", "ParkOrRetry"]
+__all__ = ["REASON_HEADER", "RETRIES", "LoneHandling", "ParkOrRetry"]
 
-REASON_HEADER: Final = "x-rollcall-reason"
-_QUEUE_HEADER: Final = "x-rollcall-queue"
-_PARKED_AT_HEADER: Final = "x-rollcall-parked-at"
-_RETRIES: Final = 10
+RETRIES: Final = 10
+# From the second time on that a message came back unanswered it may be what ends the process.
+_SUSPICIOUS_RETURNS: Final = 2
+_LONE_ATTEMPTS: Final = 3
 _PUBLISH_SECONDS: Final = 10.0
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+# All headers travel in one frame, at most 128 KiB in size: a larger one would end the connection.
+_MOST_HEADER_BYTES: Final = 100_000
 
 _log: Final = structlog.get_logger(__name__)
 
 
-class ParkOrRetry(BaseMiddleware):
-    """The innermost middleware of a consumer; an error that leaves it makes FastStream reject the message into its retry queue."""
+class UncopyableError(RollcallError):
+    """No copy of the message can be published: its headers leave no room for ours."""
 
-    def __init__(self, msg: Any, /, *, context: ContextRepo, broker: RabbitBroker, family: QueueFamily) -> None:
+
+@dataclass(frozen=True, slots=True)
+class LoneHandling:
+    """How a process handles messages that may end it; all its consumers share one, as any of them may be what ends it."""
+
+    journal: AttemptJournal
+    isolation: Isolation
+
+    def of(self, message: RabbitMessage) -> AbstractAsyncContextManager[None]:
+        """Together with others, or alone where it came back unanswered again."""
+        return self.isolation.alone() if _suspicious(message) else self.isolation.together()
+
+
+class ParkOrRetry(BaseMiddleware):
+    """The innermost middleware of a consumer; an error that leaves it makes FastStream reject, and the broker park, the message."""
+
+    def __init__(
+        self, msg: Any, /, *, context: ContextRepo, broker: RabbitBroker, family: QueueFamily, lone_handling: LoneHandling
+    ) -> None:
         super().__init__(msg, context=context)
         self._broker = broker
         self._family = family
+        self._lone_handling = lone_handling
 
     @classmethod
-    def of(cls, broker: RabbitBroker, family: QueueFamily) -> partial[Self]:
+    def of(cls, broker: RabbitBroker, family: QueueFamily, lone_handling: LoneHandling) -> partial[Self]:
         """The middleware for the consumer of one queue."""
-        return partial(cls, broker=broker, family=family)
+        return partial(cls, broker=broker, family=family, lone_handling=lone_handling)
 
     async def consume_scope(self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
         """Call the handler and settle what it raises."""
         message: RabbitMessage = msg  # type: ignore[assignment]  # the only messages of a RabbitBroker
-        if _hit_the_delivery_limit(message):
-            await self._park(message, "delivered again and again without an answer: it may end the process that handles it")
-            return None
-        try:
-            return await call_next(msg)
-        except Park as error:
-            await self._park(message, str(error))
-        except Exception as error:
-            retries = _retries(message)
-            # The text of an error without a rule here may quote a member's data.
-            reason = str(error) if isinstance(error, RollcallError) else type(error).__name__
-            if retries < _RETRIES:
-                _log.warning("message failed, waits for its retry", message_id=message.message_id, reason=reason, retries=retries)
-                raise
-            await self._park(message, f"failed {retries + 1} times, last: {reason}")
+        handle = self._journalled if _suspicious(message) else _plain
+        async with self._lone_handling.of(message):
+            try:
+                return await handle(call_next, message)
+            except Park as error:
+                await self._park(message, str(error), str(error))
+            except Exception as error:  # noqa: BLE001  # whatever it is, the message answers for it
+                # The text of an error without a rule here may quote a member's data.
+                await self._retry_or_park(message, str(error) if isinstance(error, RollcallError) else type(error).__name__)
         return None
 
-    async def _park(self, message: RabbitMessage, reason: str) -> None:
-        """Publish to the parked queue and wait for the confirm: only then may the message be acked."""
+    async def _journalled(self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], message: RabbitMessage) -> Any:
+        """Handle what may end the process: written down before it begins, and no more once that did not help three times."""
+        journal, digest = self._lone_handling.journal, self._digest(message)
+        unfinished = await journal.begin(digest)
+        # Also when this is cancelled: whoever still runs was not ended.
+        try:
+            if unfinished >= _LONE_ATTEMPTS:
+                reason = f"ended the process each of the {unfinished} times it was handled alone"
+                raise Park(reason)
+            return await call_next(message)
+        finally:
+            await journal.end(digest)
+
+    def _digest(self, message: RabbitMessage) -> bytes:
+        """The same at each delivery of a message, and not readable."""
         raw = message.raw_message
-        headers: HeadersType = {
-            **raw.headers,
-            REASON_HEADER: reason,
-            _QUEUE_HEADER: self._family.main.name,
-            _PARKED_AT_HEADER: datetime.now(UTC).isoformat(),
-        }
-        await self._broker.publish(
-            Message(
-                raw.body,
-                headers=headers,
-                content_type=raw.content_type,
-                content_encoding=raw.content_encoding,
-                delivery_mode=DeliveryMode.PERSISTENT,
-                correlation_id=raw.correlation_id,
-                message_id=raw.message_id,
-                timestamp=raw.timestamp,
-                type=raw.type,
-            ),
-            self._family.parked.name,
-            mandatory=True,
-            timeout=_PUBLISH_SECONDS,
+        digest = blake2b(f"{self._family.main.name}\0{raw.message_id or ''}\0".encode(), digest_size=16)
+        digest.update(raw.body)
+        return digest.digest()
+
+    async def _retry_or_park(self, message: RabbitMessage, error: str) -> None:
+        raw = message.raw_message
+        failures = failed_attempts(raw.headers)
+        if failures >= RETRIES:
+            await self._park(message, f"failed {failures + 1} times, last: {error}", error)
+            return
+        await self._publish_copy(message, self._family.retry.name, headers_after_failure(raw.headers, error, datetime.now(UTC)))
+        _log.warning("message failed, waits for its retry", message_id=raw.message_id, reason=error, retries=failures)
+
+    async def _park(self, message: RabbitMessage, reason: str, error: str) -> None:
+        now, queue = datetime.now(UTC), self._family.main.name
+        headers = headers_after_failure(message.raw_message.headers, error, now)
+        await self._publish_copy(message, self._family.parked.name, headers_when_parked(headers, reason, queue, now))
+        _log.warning("message parked", queue=queue, message_id=message.raw_message.message_id, reason=reason)
+
+    async def _publish_copy(self, message: RabbitMessage, queue: str, headers: dict[str, Any]) -> None:
+        """Publish and wait for the confirm, however long it takes; raises PublishError where there is no such queue."""
+        raw = message.raw_message
+        if len(encode.field_table(headers)) > _MOST_HEADER_BYTES:
+            _log.error("message cannot be copied, the broker parks it", message_id=raw.message_id)
+            raise UncopyableError("its headers leave no room for ours")
+        copy = Message(
+            raw.body,
+            headers=headers,
+            content_type=raw.content_type,
+            content_encoding=raw.content_encoding,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            correlation_id=raw.correlation_id,
+            message_id=raw.message_id,
+            timestamp=raw.timestamp,
+            type=raw.type,
         )
-        _log.warning("message parked", queue=self._family.main.name, message_id=raw.message_id, reason=reason)
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self._broker.publish(copy, queue, mandatory=True, timeout=_PUBLISH_SECONDS)
+            except PublishError:
+                raise
+            except (AMQPError, OSError, TimeoutError) as error:
+                # Ends with the channel that the message came on: it is cancelled, and the message is delivered again.
+                _log.warning("broker does not confirm, holding a failed message", queue=queue, reason=type(error).__name__)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads retries, no secret
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
 
 
-def _deaths(message: RabbitMessage) -> Iterator[Mapping[str, Any]]:
-    deaths = message.raw_message.headers.get("x-death")
-    if isinstance(deaths, list):
-        yield from (death for death in deaths if isinstance(death, Mapping))
+async def _plain(call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], message: RabbitMessage) -> Any:
+    return await call_next(message)
 
 
-def _retries(message: RabbitMessage) -> int:
-    """How often the message was rejected before."""
-    counts = (death.get("count") for death in _deaths(message) if death.get("reason") == "rejected")
-    return max((count for count in counts if isinstance(count, int)), default=0)
-
-
-def _hit_the_delivery_limit(message: RabbitMessage) -> bool:
-    return any(death.get("reason") == "delivery_limit" for death in _deaths(message))
+def _suspicious(message: RabbitMessage) -> bool:
+    return times_returned(message) >= _SUSPICIOUS_RETURNS

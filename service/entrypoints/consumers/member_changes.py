@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from faststream.rabbit import Channel, RabbitBroker, RabbitQueue, RabbitRouter
 
@@ -12,17 +12,16 @@ from service import translation
 from service.actions.group_commit import GroupCommit
 from service.domain.errors import Park
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
-from service.entrypoints.consumers.failures import ParkOrRetry
+from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
 
 __all__ = ["member_changes_router"]
 
-# From the second time on that a message came back unanswered it may be what ends the process.
-_SUSPICIOUS: Final = 2
 
-
-def member_changes_router(broker: RabbitBroker, changes: GroupCommit, *, channel: Channel) -> RabbitRouter:
+def member_changes_router(
+    broker: RabbitBroker, changes: GroupCommit, lone_handling: LoneHandling, *, channel: Channel
+) -> RabbitRouter:
     """The consumer of member changes; the prefetch of its `channel` bounds what is in flight, and so a group commit."""
-    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES)])
+    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES, lone_handling)])
 
     @router.subscriber(
         # Declared before, with its whole family: a consumer only looks that it is there.
@@ -35,7 +34,7 @@ def member_changes_router(broker: RabbitBroker, changes: GroupCommit, *, channel
     async def on_member_changed(delivery: Annotated[Delivery[MemberChangedV1], DocumentedAs(MemberChangedV1)]) -> None:
         """Apply one upstream change."""
         change = translation.to_change(delivery.body, delivery.envelope)
-        result = await changes.submit(change, order=delivery.tag, alone=delivery.returned >= _SUSPICIOUS)
+        result = await changes.submit(change, order=delivery.tag)
         if not result.settled:
             message = f"{result.outcome}: {result.reason}"
             raise Park(message)

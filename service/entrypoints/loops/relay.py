@@ -1,4 +1,4 @@
-"""The relay: keeps buckets, looks for work when woken or every so often, and drains the outbox in lanes."""
+"""The relay: keeps buckets, looks for work in loops that do not wait for each other, and drains the outbox in lanes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from uuid import uuid4
 import structlog
 
 from service.actions.hold_buckets import hold_buckets, prepare_buckets, release_buckets
-from service.actions.relay_outbox import Settlement, discover, publish_window, settle, sweep
+from service.actions.relay_outbox import (
+    Round,
+    Settlement,
+    discover,
+    find_due,
+    publish_window,
+    settle,
+    sweep_recent,
+    sweep_round,
+)
 from service.clients.broker import Publisher
 from service.domain.backlog import Backlog
 from service.domain.errors import Retry, Unavailable
@@ -31,9 +40,14 @@ __all__ = ["Relay", "RelayOptions"]
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
-_SWEEP_AT_MOST_EVERY: Final = 0.005
-# A sweep that dead rows make slow takes at most a twentieth of the time.
+_SWEEP_RECENT_AT_MOST_EVERY: Final = 0.005
+_SWEEP_ROUND_AT_MOST_EVERY: Final = 0.1
+# A sweep that dead rows make slow takes at most a twentieth of the time, and comes back for all that.
 _SWEEP_SHARE: Final = 20
+_SWEEP_PAUSE_AT_MOST: Final = 30.0
+# With the fewest retries that the backlog allows, this is what a refused message costs while nobody wants it.
+_RETRY_EVERY: Final = 0.25
+_RETRY_AGAIN_AFTER: Final = 0.02
 _SHED_AGAIN_AFTER: Final = 0.02
 # While messages trickle in, a search or a window for each would cost more than all the rest: the next waits for the last
 # to end, at most this long, and takes what has gathered.
@@ -69,14 +83,21 @@ class Relay:
         self._listen_url = listen_url
         self._name = name
         self._options = options or RelayOptions()
+        self._poll = self._options.poll.total_seconds()
         self._holder = uuid4()
         self._publisher = Publisher(broker_url, name=name, within=self._options.publish)
         self._backlog = Backlog(self._options.ready_limit)
         self.database_state = Dependency("database", waits_for=name)
         self.broker_state = Dependency("broker", waits_for=name)
         self.listener_state = Dependency("notifications", waits_for=name)
+        # What looks for late and refused rows can fail by itself, where their number makes it slow: messages flow all the same.
+        self.recent_sweep_state = Dependency("database", waits_for=f"{name}-sweep-recent")
+        self.round_sweep_state = Dependency("database", waits_for=f"{name}-sweep-round")
+        self.retry_state = Dependency("database", waits_for=f"{name}-retry")
         self._stopping = asyncio.Event()
         self._committed = asyncio.Event()
+        self._recent_unswept = asyncio.Event()
+        self._round_unswept = asyncio.Event()
         self._leases_changed = asyncio.Event()
         self._found = asyncio.Event()
         self._taken = asyncio.Event()
@@ -103,7 +124,15 @@ class Relay:
         """Relay until stopped or cancelled; raises only what no waiting can mend."""
         loops = [
             asyncio.create_task(loop(), name=f"{self._name}-{loop.__name__.strip('_')}")
-            for loop in (self._keep_broker, self._keep_buckets, self._listen, self._search)
+            for loop in (
+                self._keep_broker,
+                self._keep_buckets,
+                self._listen,
+                self._discover,
+                self._sweep_recent,
+                self._sweep_round,
+                self._retry,
+            )
         ]
         lanes = [asyncio.create_task(self._lane(n), name=f"{self._name}-lane-{n}") for n in range(self._options.lanes)]
         stopping = asyncio.create_task(self._stopping.wait())
@@ -147,12 +176,13 @@ class Relay:
             await asyncio.sleep(self.broker_state.down("the connection was lost"))
 
     async def _keep_buckets(self) -> None:
-        await self._until_answered(lambda: prepare_buckets(self._database))
+        await _until_answered(self.database_state, lambda: prepare_buckets(self._database))
         interval = self._options.lease.total_seconds() / 3
         while True:
             self._leases_changed.clear()
-            shedding = await self._until_answered(
-                lambda: hold_buckets(self._database, self._backlog, self._holder, self._options.lease, monotonic)
+            shedding = await _until_answered(
+                self.database_state,
+                lambda: hold_buckets(self._database, self._backlog, self._holder, self._options.lease, monotonic),
             )
             self._committed.set()
             await asyncio.sleep(_SHED_AGAIN_AFTER)
@@ -172,36 +202,71 @@ class Relay:
                 await asyncio.sleep(self.listener_state.down(error))
 
     def _on_notify(self, payload: str) -> None:
-        (self._leases_changed if payload == LEASES_CHANGED else self._committed).set()
+        if payload == LEASES_CHANGED:
+            self._leases_changed.set()
+            return
+        # Nobody says whether what was committed lies above the watermarks.
+        for event in (self._committed, self._recent_unswept, self._round_unswept):
+            event.set()
 
-    async def _search(self) -> None:
-        next_sweep = 0.0
-        poll = self._options.poll.total_seconds()
+    async def _discover(self) -> None:
         while True:
             searched = monotonic()
             self._committed.clear()
             self._backlog.mark_unread()
-            more = sweep_is_due = True
+            more = True
             while more:
                 await self._until_half_empty()
-                more = await self._until_answered(lambda: discover(self._database, self._backlog))
-                started = monotonic()
-                sweep_is_due = started >= next_sweep
-                if sweep_is_due:
-                    await self._until_answered(lambda: sweep(self._database, self._backlog))
-                    now = monotonic()
-                    next_sweep = now + max(_SWEEP_AT_MOST_EVERY, _SWEEP_SHARE * (now - started))
-                if self._backlog.ready:
-                    self._found.set()
+                more = await _until_answered(self.database_state, lambda: discover(self._database, self._backlog))
+                self._tell_lanes()
             await asyncio.sleep(min(_GATHER_AT_MOST, monotonic() - searched))
-            # What woke this may lie below a watermark: where no sweep was due, one is owed as soon as it may be.
-            await _within(self._committed, poll if sweep_is_due else max(0.0, min(poll, next_sweep - monotonic())))
+            await _within(self._committed, self._poll)
+
+    async def _sweep_recent(self) -> None:
+        while True:
+            self._recent_unswept.clear()
+            await self._until_half_empty()
+            started = monotonic()
+            await _until_answered(self.recent_sweep_state, lambda: sweep_recent(self._database, self._backlog))
+            self._tell_lanes()
+            await asyncio.sleep(_pause(started, _SWEEP_RECENT_AT_MOST_EVERY))
+            await _within(self._recent_unswept, self._poll)
+
+    async def _sweep_round(self) -> None:
+        swept = Round(goes_on=False, is_fruitful=False)
+        while True:
+            if not swept.goes_on:
+                self._round_unswept.clear()
+            await self._until_half_empty()
+            started = monotonic()
+            swept = await _until_answered(self.round_sweep_state, lambda: sweep_round(self._database, self._backlog))
+            self._tell_lanes()
+            await asyncio.sleep(_SWEEP_ROUND_AT_MOST_EVERY if swept.is_fruitful else _pause(started, _SWEEP_ROUND_AT_MOST_EVERY))
+            if not swept.goes_on:
+                await _within(self._round_unswept, self._poll)
+
+    async def _retry(self) -> None:
+        while True:
+            started = monotonic()
+            found = await _until_answered(self.retry_state, lambda: find_due(self._database, self._backlog))
+            self._tell_lanes()
+            if not self._backlog.retries_pay:
+                await asyncio.sleep(_pause(started, _RETRY_EVERY))
+            elif not found:
+                await asyncio.sleep(_RETRY_AGAIN_AFTER)
+            while self._backlog.retries_pay and self._backlog.retry_room < self._backlog.retry_allowance // 2:
+                self._taken.clear()
+                await _within(self._taken, _RETRY_EVERY)
+
+    def _tell_lanes(self) -> None:
+        if self._backlog.ready:
+            self._found.set()
 
     async def _until_half_empty(self) -> None:
         """Wait while most of the keys that may be known are: there is work enough, and a larger bite costs no more."""
         while self._backlog.room < self._options.ready_limit // 2:
             self._taken.clear()
-            await _within(self._taken, self._options.poll.total_seconds())
+            await _within(self._taken, self._poll)
 
     async def _lane(self, number: int) -> None:
         while not self._stopping.is_set():
@@ -212,7 +277,7 @@ class Relay:
             keys = self._backlog.take(1 if self._probing else self._options.window, monotonic())
             if not keys:
                 self._found.clear()
-                await _within(self._found, self._options.poll.total_seconds())
+                await _within(self._found, self._poll)
                 continue
             self._taken.set()
             self._busy.add(number)
@@ -231,9 +296,8 @@ class Relay:
             await asyncio.sleep(self.database_state.down(error))
             return
         self._note(settlement)
-        await self._until_answered(lambda: settle(self._database, self._backlog, settlement))
-        if self._backlog.ready:
-            self._found.set()
+        await _until_answered(self.database_state, lambda: settle(self._database, self._backlog, settlement))
+        self._tell_lanes()
 
     def _note(self, settlement: Settlement) -> None:
         if settlement.unsent:
@@ -244,16 +308,22 @@ class Relay:
             errors = {refusal.error for _, refusal in settlement.refused}
             _log.warning("relay.refused", relay=self._name, messages=len(settlement.refused), errors=sorted(errors)[:5])
 
-    async def _until_answered(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Ask the database until it answers."""
-        while True:
-            try:
-                answer = await ask()
-            except Retry as error:
-                await asyncio.sleep(self.database_state.down(error))
-            else:
-                self.database_state.up()
-                return answer
+
+async def _until_answered(state: Dependency, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Ask the database until it answers."""
+    while True:
+        try:
+            answer = await ask()
+        except Retry as error:
+            await asyncio.sleep(state.down(error))
+        else:
+            state.up()
+            return answer
+
+
+def _pause(started: float, least: float) -> float:
+    """The seconds that a sweep which began at `started` leaves to others."""
+    return min(_SWEEP_PAUSE_AT_MOST, max(least, _SWEEP_SHARE * (monotonic() - started)))
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:

@@ -46,3 +46,11 @@ returning l.resource;
 
 -- name: withdraw_relay
 delete from leases where resource = 'relay-instance/' || $1::uuid;
+
+-- name: read_ownership
+-- Relays that live, and buckets that somebody owns.
+select
+    count(*) filter (where resource like 'relay-instance/%') as relays,
+    count(*) filter (where resource like 'relay/%') as owned
+from leases
+where expires_at > clock_timestamp();

@@ -1,24 +1,30 @@
 -- The columns of a member stand in the order of service.domain.member.Member.
 
+-- name: prefer_indexes
+-- A plan made while the table was small reads it through for each key, and is kept while the table grows: on a fresh installation the
+-- first import would take time by the square of its size.
+select set_config('enable_seqscan', 'off', true);
+
 -- name: lock_members
--- Lock, in the order of their ids, every row that a key, a national id or an id names. The sub-select finds them, the outer
--- statement reads them again under the lock: a row that another transaction altered meanwhile comes back as it is now.
+-- Lock, in the order of their ids, every row that a key, a national id or an id names. The ids are found first, as one value: a row
+-- that had to be waited for is compared with it again, as it is by then, and must not be lost because its key has changed. `is true`
+-- keeps the index of a company's members, with all of them in it, from being taken for the one of national ids.
 select
     id, company_id, connection_id, external_id, national_id, name, email, phone, metadata, upstream_state, hold, held_at,
     plan, pending_plan, pending_start, starts_at, expires_at, removed_at, state, source_version, source_hash,
     upstream_applied_at, version
 from members
-where id in (
+where id = any (array(
     select m.id
     from unnest($1::uuid[], $2::text[]) as key (connection_id, external_id)
     join members m using (connection_id, external_id)
     union all
     select m.id
     from unnest($3::uuid[], $4::text[]) as person (company_id, national_id)
-    join members m using (company_id, national_id)
+    join members m on m.national_id = person.national_id and (m.company_id = person.company_id) is true
     union all
     select unnest($5::uuid[])
-)
+))
 order by id
 for update;
 

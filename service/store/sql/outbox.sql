@@ -17,13 +17,13 @@ select pg_notify('rollcall_outbox', '');
 select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true);
 
 -- name: discover_keys
--- The keys of up to $3 rows above each bucket's watermark. It finds work, it decides nothing: the claim reads each key's lowest row itself.
+-- The keys of up to $3 fresh rows above each bucket's watermark. It finds work, it decides nothing: the claim reads each key's lowest row itself.
 select found.bucket, found.order_key, min(found.id) as first_id, max(found.id) as last_id, count(*) as row_count
 from unnest($1::smallint[], $2::bigint[]) as owned (bucket, watermark)
 cross join lateral (
     select o.bucket, o.order_key, o.id
     from outbox o
-    where o.bucket = owned.bucket and o.id > owned.watermark
+    where o.bucket = owned.bucket and o.id > owned.watermark and o.next_attempt_at is null
     order by o.id
     limit $3
 ) as found
@@ -31,34 +31,64 @@ group by found.bucket, found.order_key
 order by first_id;
 
 -- name: sweep_keys
--- The keys at or below the watermarks that could be published now: rows that committed late, and refused ones whose wait is over.
-select found.bucket, found.order_key, min(found.id) as first_id, max(found.id) as last_id, count(*) as row_count
-from unnest($1::smallint[], $2::bigint[]) as owned (bucket, watermark)
-cross join lateral (
-    select o.bucket, o.order_key, o.id, o.next_attempt_at
-    from outbox o
-    where o.bucket = owned.bucket and o.id <= owned.watermark
-    order by o.id
+-- The keys of up to $4 fresh rows of each span of ids, and whether a refused row stands before them.
+select found.bucket, found.order_key, found.first_id, found.last_id, found.row_count, lowest.next_attempt_at is not null as is_blocked
+from (
+    select o.bucket, o.order_key, min(o.id) as first_id, max(o.id) as last_id, count(*) as row_count
+    from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as span (bucket, after_id, last_id)
+    cross join lateral (
+        select bucket, order_key, id
+        from outbox
+        where bucket = span.bucket and id > span.after_id and id <= span.last_id and next_attempt_at is null
+        order by id
+        limit $4
+    ) as o
+    group by o.bucket, o.order_key
 ) as found
-group by found.bucket, found.order_key
-having count(*) filter (where found.next_attempt_at > clock_timestamp()) = 0
-order by first_id
-limit $3;
+cross join lateral (
+    select next_attempt_at from outbox where order_key = found.order_key order by id limit 1
+) as lowest
+order by found.first_id;
+
+-- name: find_due_keys
+-- Up to $3 keys whose refused row may be offered again, of each bucket and level up to $2. A level is the number of refusals, from the fourth
+-- on one and the same: the levels take turns, so that what was refused once does not wait behind all that was refused for days.
+select due.bucket, due.order_key, due.id as row_id, last.id as last_id
+from (
+    select o.bucket, o.order_key, o.id, o.next_attempt_at,
+        row_number() over (partition by owned.bucket, level order by o.next_attempt_at) as turn
+    from unnest($1::smallint[]) as owned (bucket)
+    cross join generate_series(1, 4) as level
+    cross join lateral (
+        select bucket, order_key, id, next_attempt_at
+        from outbox
+        where bucket = owned.bucket and least(attempts, 4) = level and next_attempt_at <= statement_timestamp()
+        order by next_attempt_at
+        limit $2
+    ) as o
+    order by turn, o.next_attempt_at
+    limit $3
+) as due
+cross join lateral (
+    select id from outbox where order_key = due.order_key order by id desc limit 1
+) as last;
 
 -- name: claim_messages
 -- Each key's lowest row, wherever it lies, if it may be sent now and the lease on its bucket is this holder's. The floor is the last row of
--- the key that this relay has sent: nothing of the key commits below it, and starting there passes over the dead.
+-- the key that this relay has sent: nothing of the key commits below it, and starting there passes over the dead. A row that was refused is
+-- taken only for a retry, which keeps its share.
 select
     o.id, o.order_key, o.attempts, o.exchange, o.routing_key, o.type, o.message_id, o.correlation_id, o.headers, o.body,
     o.occurred_at
-from unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[]) as key (order_key, bucket, fence, floor)
+from unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::boolean[])
+    as key (order_key, bucket, fence, floor, is_retry)
 join leases l
     on l.resource = 'relay/' || key.bucket
     and l.holder = $1 and l.fence = key.fence and l.expires_at > clock_timestamp()
 cross join lateral (
     select * from outbox where outbox.order_key = key.order_key and outbox.id > key.floor order by outbox.id limit 1
 ) as o
-where o.next_attempt_at is null or o.next_attempt_at <= clock_timestamp();
+where o.next_attempt_at is null or (key.is_retry and o.next_attempt_at <= clock_timestamp());
 
 -- name: delete_published
 -- Not fenced: the broker has confirmed these very rows, so whoever owns the bucket by now must not send them again.
@@ -73,3 +103,20 @@ where o.id = refused.id and o.attempts = refused.attempts;
 
 -- name: wake_relays
 select pg_notify('rollcall_outbox', $1);
+
+-- name: read_backlog
+-- How much waits, for how long, and how many keys are blocked by a row that the broker refused.
+select
+    count(*) as messages,
+    clock_timestamp() - min(created_at) as oldest,
+    count(distinct order_key) filter (where attempts > 0) as blocked_keys
+from outbox;
+
+-- name: list_refusals
+-- Why rows were refused, the most frequent reason first.
+select last_error as error, count(distinct order_key) as blocked_keys
+from outbox
+where attempts > 0
+group by last_error
+order by blocked_keys desc, error
+limit $1;

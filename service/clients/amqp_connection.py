@@ -1,0 +1,36 @@
+"""A connection of one command to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError
+
+from service.domain.errors import Unavailable
+
+__all__ = ["BROKER_ERRORS", "connected"]
+
+_SECONDS: Final = 10.0
+
+# What the client library raises where the broker is away, does not answer in time, or refuses.
+BROKER_ERRORS: Final = (AMQPError, OSError, TimeoutError)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AbstractConnection]:
+    """A connection that ends with its block, also where the broker does not answer any more; raises Unavailable."""
+    try:
+        connection = await aio_pika.connect(url, timeout=_SECONDS)
+    except BROKER_ERRORS as error:
+        message = f"the broker does not answer ({type(error).__name__})"
+        raise Unavailable(message) from None
+    try:
+        yield connection
+    finally:
+        # A broker that blocks the connection does not read the farewell; its end of the socket is closed with the process.
+        await asyncio.wait({asyncio.ensure_future(connection.close())}, timeout=_SECONDS)

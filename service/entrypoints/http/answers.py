@@ -1,0 +1,44 @@
+"""Answers of the raw doors: problem details (RFC 9457), written once and sent as bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from starlette.types import Send
+
+__all__ = ["Answer", "problem", "send_answer"]
+
+_PROBLEM: Final = b"application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    # The connection ends after it: what the client still sends is not read as a request.
+    closes: bool = False
+
+
+def problem(status: HTTPStatus, detail: str, *, closes: bool = False, **headers: str) -> Answer:
+    """An error's answer; its header names are given with underscores."""
+    body = orjson.dumps({"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail})
+    extra = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    if closes:
+        extra.append((b"connection", b"close"))
+    return Answer(status.value, body, (*_entity(_PROBLEM, body), *extra), closes)
+
+
+def _entity(media_type: bytes, body: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"content-type", media_type), (b"content-length", str(len(body)).encode()))
+
+
+async def send_answer(send: Send, answer: Answer, *, last: bool = True) -> None:
+    """Send the whole answer; with `last` False the server keeps reading until an empty last part is sent."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": not last})

@@ -1,0 +1,131 @@
+"""`rollcall doctor` with everything in order, and with one thing at a time out of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aio_pika
+import asyncpg
+import pytest
+
+from contracts.channels import MEMBER_CHANGES
+from deploy.local_stack import create_database, drop_database
+from service.cli import doctor
+from service.clients.topology import declare_topology
+from tests.cli.test_commands import Command, in_process
+from tests.fault_proxy import FaultProxy
+from tests.service_rig import Upstream, clean_broker, running_service
+
+
+@pytest.fixture
+def rollcall(database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("RABBITMQ_URL", rabbitmq_url)
+    return in_process
+
+
+async def test_everything_in_order(rollcall: Command, database_url: str, rabbitmq_url: str) -> None:
+    async with clean_broker(rabbitmq_url), running_service(database_url, rabbitmq_url) as service:
+        await service.says("worker takes messages")
+        async with asyncio.timeout(30):
+            while "✓ relays: 1 own all 64 buckets" not in (ended := await rollcall("doctor")).out:
+                await asyncio.sleep(0.5)
+    assert ended.status == 0
+    assert {line[0] for line in ended.out.splitlines()} == {"✓"}, ended.out
+    assert "✓ migrations: all applied" in ended.out
+    assert "consumers: 1" in ended.out
+    assert "\x1b" not in ended.out
+
+
+async def test_nothing_runs(rollcall: Command, database_url: str, rabbitmq_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        """
+        insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at,
+            created_at, attempts, next_attempt_at, last_error)
+        select gen_random_uuid(), 'rollcall.events', 'x', 'T', 'm', 'c', '{}', '{}', now(), now() - interval '2 hours', 1, now(),
+            'unroutable: NO_ROUTE'
+        from generate_series(1, 3)
+        """
+    )
+    await connection.close()
+    async with clean_broker(rabbitmq_url) as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"x"), MEMBER_CHANGES.parked.name)
+        ended = await rollcall("doctor")
+    assert ended.status == 0
+    for line in (
+        "! outbox: 3 events wait, the oldest for 2:00:00; see below for why",
+        "! outbox: 3 blocked: unroutable: NO_ROUTE; bind a queue to rollcall.events for those companies",
+        "! relays: none runs: events stay in the outbox; start `rollcall run relay`",
+        f"! {MEMBER_CHANGES.main.name}: 0 wait and nobody consumes; start `rollcall run worker`",
+        f"! {MEMBER_CHANGES.parked.name}: 1 parked; `rollcall parked list` says why",
+    ):
+        assert line in ended.out.splitlines(), ended.out
+
+
+async def test_missing_and_different_queues_are_told_apart_and_left_alone(rollcall: Command, rabbitmq_url: str) -> None:
+    missing, different = MEMBER_CHANGES.main.name, MEMBER_CHANGES.retry.name
+    async with clean_broker(rabbitmq_url) as channel:
+        await channel.queue_delete(missing)
+        await channel.queue_delete(different)
+        await channel.declare_queue(different, durable=True)
+        ended = [await rollcall("doctor"), await rollcall("doctor")]
+        await channel.queue_delete(different)
+        await declare_topology(channel)
+    for one in ended:
+        assert one.status == 1
+        assert f"✗ topology: not there: {missing};" in one.out
+        assert f"✗ topology: there with other arguments: {different};" in one.out
+
+
+async def test_a_database_without_migrations(
+    postgres_url: str, rabbitmq_url: str, rollcall: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = create_database(postgres_url)
+    try:
+        monkeypatch.setenv("DATABASE_URL", url)
+        async with clean_broker(rabbitmq_url):
+            ended = await rollcall("doctor")
+    finally:
+        drop_database(url)
+    assert ended.status == 1
+    assert "✗ migrations: `rollcall migrate` must apply 0001_create_spine" in ended.out
+    assert "✓ broker:" in ended.out
+
+
+async def test_neither_answers_and_no_password_is_told(
+    database_url: str, rabbitmq_url: str, rollcall: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FaultProxy.before(database_url, refusing=True) as database, FaultProxy.before(rabbitmq_url, refusing=True) as broker:
+        monkeypatch.setenv("DATABASE_URL", f"postgresql://rollcall:hunter2@{database.url.rpartition('@')[2]}")
+        monkeypatch.setenv("RABBITMQ_URL", f"amqp://rollcall:hunter2@{broker.url.rpartition('@')[2]}")
+        ended = await rollcall("doctor")
+    assert ended.status == 1
+    assert [line[:10] for line in ended.out.splitlines()] == ["✗ database", "✗ broker: "]
+    assert "hunter2" not in ended.out + ended.err
+
+
+async def test_a_clock_that_differs_is_odd(rollcall: Command, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.read_clock
+
+    async def late(tx: doctor.Tx) -> object:
+        return await real(tx) - doctor.timedelta(seconds=7)
+
+    monkeypatch.setattr(doctor, "read_clock", late)
+    async with clean_broker(rabbitmq_url):
+        ended = await rollcall("doctor")
+    assert ended.status == 0
+    assert "! clock: this host and the database differ by 7.0 s" in ended.out
+
+
+async def test_the_address_for_notifications_is_tried_where_it_is_another(
+    database_url: str, rabbitmq_url: str, rollcall: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Upstream.register(database_url)
+    async with clean_broker(rabbitmq_url), FaultProxy.before(database_url) as direct:
+        monkeypatch.setenv("DATABASE_LISTEN_URL", direct.url)
+        assert "✓ notifications:" in (await rollcall("doctor")).out
+        direct.refusing = True
+        ended = await rollcall("doctor")
+    assert ended.status == 1
+    assert "correct DATABASE_LISTEN_URL" in ended.out

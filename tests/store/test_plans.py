@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from deploy.local_stack import create_database, drop_database
+from deploy.local_stack.databases import in_thread
+from service.domain.member import MemberId
+from service.store.members import MEMBER_COLUMNS
+from service.store.queries import REGISTRY
+from tests.apply_rig import Books, open_books
+
+COMPANY, CONNECTION = UUID(int=1), UUID(int=2)
+MANY = 200_000
+BATCH = range(0, MANY, MANY // 500)
+
+FILL = """
+insert into companies (id, name) values ('{company}', 'Company');
+insert into connections (id, company_id, name, kind, version_kind, mapped_fields)
+values ('{connection}', '{company}', 'first', 'stream', 'sequence', array['name']);
+insert into members (id, company_id, connection_id, external_id, national_id, name, upstream_state, state, version)
+select lpad(to_hex(n), 32, '0')::uuid, '{company}', '{connection}', 'ext-' || n, 'id' || n, 'Anna', 'active', 'active', 1
+from generate_series(0, {many} - 1) n;
+insert into inbox (connection_id, source, message_id) select '{connection}', 'tests', n::text from generate_series(0, {many} - 1) n;
+analyze;
+"""
+
+
+async def fill(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(FILL.format(company=COMPANY, connection=CONNECTION, many=MANY))
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_url: str, migrated_database: str) -> Iterator[str]:
+    url = create_database(postgres_url, template=migrated_database)
+    try:
+        in_thread(lambda: fill(url))
+        yield url
+    finally:
+        drop_database(url)
+
+
+@pytest.fixture
+async def connection(filled: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(filled)
+    yield connection
+    await connection.close()
+
+
+def members_of_batch() -> list[list[Any]]:
+    """500 whole rows as update_members takes them, and the versions that were read."""
+    size = len(BATCH)
+    given: dict[str, list[Any]] = {
+        "id": [UUID(int=n) for n in BATCH],
+        "company_id": [COMPANY] * size,
+        "connection_id": [CONNECTION] * size,
+        "external_id": [f"ext-{n}" for n in BATCH],
+        "name": ["Berta"] * size,
+        "metadata": ["{}"] * size,
+        "upstream_state": ["active"] * size,
+        "state": ["active"] * size,
+        "version": [2] * size,
+    }
+    return [*(given.get(name, []) for name in MEMBER_COLUMNS), [1] * size]
+
+
+STATEMENTS: dict[tuple[str, str], list[list[Any]]] = {
+    ("members", "lock_members"): [
+        [CONNECTION] * len(BATCH),
+        [f"ext-{n}" for n in BATCH],
+        [COMPANY] * len(BATCH),
+        [f"id{n + 1}" for n in BATCH],
+        [MemberId(UUID(int=n + 2)) for n in BATCH],
+    ],
+    ("members", "update_members"): members_of_batch(),
+    ("members", "delete_tombstones"): [[UUID(int=n) for n in BATCH]],
+    ("inbox", "claim_messages"): [[CONNECTION] * len(BATCH), ["tests"] * len(BATCH), [f"{n}" for n in BATCH]],
+    ("inbox", "release_messages"): [[CONNECTION] * len(BATCH), ["tests"] * len(BATCH), [f"{n}" for n in BATCH]],
+}
+
+
+def scans(plan: Any) -> Iterator[tuple[str, str]]:
+    """Each node that reads members or inbox, with the way it does."""
+    if plan.get("Relation Name") in ("members", "inbox") and "Scan" in plan["Node Type"]:
+        yield plan["Relation Name"], plan["Node Type"]
+    for inner in plan.get("Plans", []):
+        yield from scans(inner)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids="/".join)
+async def test_a_batch_of_500_among_200_000_is_found_by_index(connection: Any, statement: tuple[str, str]) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(REGISTRY["members", "prefer_indexes"].sql)
+    explain = f"explain (analyze, buffers, format json) {REGISTRY[statement].sql}"
+    ((document,),) = await connection.fetch(explain, *STATEMENTS[statement])
+    await transaction.rollback()
+
+    (explained,) = json.loads(document)
+    ways = set(scans(explained["Plan"]))
+    assert not {way for _, way in ways if way == "Seq Scan"}
+    # Some pages for each row and not the whole table, which has about 5,000.
+    found = explained["Plan"]
+    assert found["Shared Hit Blocks"] + found["Shared Read Blocks"] < 20_000
+    if statement != ("inbox", "claim_messages"):
+        assert ways
+
+
+async def test_plans_made_while_the_tables_were_empty_do_not_read_them_through_later(database_url: str) -> None:
+    async with open_books(database_url, size=1) as books:
+        for table in ("members", "inbox", "member_events", "outbox"):
+            await books.fetch(f"analyze {table}")
+        # Often enough for the server to settle on a plan for good.
+        for number in range(10):
+            person = {"national_id": f"id{number}"}
+            await books.apply(*(books.upsert(n, {"name": f"{n}", **person}, external_id=f"{number}") for n in (1, 2)))
+            await books.apply(books.upsert(3, {"name": "3", **person}, external_id=f"{number}", message=f"{number}"))
+        through, fetched = await rows_read(books)
+        for version in (1, 2):
+            for batch in range(4):
+                await books.apply(
+                    *(
+                        books.upsert(
+                            version,
+                            {"name": f"{version}", "national_id": f"{batch}/{n}"},
+                            external_id=f"{batch}/{n}",
+                            message=f"{version}/{batch}/{n}",
+                        )
+                        for n in range(500)
+                    )
+                )
+
+        through_now, fetched_now = await rows_read(books)
+        assert through_now == through
+        # By its key, its national id, its id, for its constraints: some for each of the 4,000 changes, not thousands.
+        assert fetched_now - fetched < 20 * 4000
+        await books.check()
+
+
+async def rows_read(books: Books) -> tuple[int, int]:
+    """Rows that were read by going through a table, and by index."""
+    # The counts of this very connection, which is the only one.
+    await books.fetch("select pg_stat_force_next_flush()")
+    await books.fetch("select pg_stat_clear_snapshot()")
+    ((through, fetched),) = await books.fetch(
+        "select sum(seq_tup_read)::bigint, sum(idx_tup_fetch)::bigint "
+        "from pg_stat_user_tables where relname in ('members', 'inbox')"
+    )
+    return through, fetched
