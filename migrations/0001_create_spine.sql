@@ -128,8 +128,10 @@ create table outbox (
     constraint failure_is_explained check ((attempts = 0) = (last_error is null))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- Refused rows lie in an index of their own: however many they are, who looks for fresh ones never reads them.
+-- Refused rows have indexes of their own: however many they are, who looks for fresh ones never reads them, and while there are none,
+-- nothing is paid for asking whether one stands before a fresh one.
 create index outbox_by_bucket on outbox (bucket, id) where next_attempt_at is null;
+create index outbox_refused_by_order_key on outbox (order_key) where next_attempt_at is not null;
 create index outbox_by_next_attempt on outbox (bucket, least(attempts, 4), next_attempt_at) where next_attempt_at is not null;
 create index outbox_by_order_key on outbox (order_key, id);
 

@@ -11,9 +11,9 @@ from service.clients.confirm_channel import Confirmed, Nacked, Outcome, Refused,
 from service.domain.buckets import retry_delay
 from service.store.outbox import (
     Claim,
+    Found,
     Refusal,
     Span,
-    Swept,
     claim_messages,
     delete_published,
     discover_keys,
@@ -66,7 +66,9 @@ async def discover(database: Database, backlog: Backlog) -> bool:
         # A bucket that was lost or shed meanwhile starts again from nothing when it is owned again.
         if backlog.buckets.get(key.bucket) is bucket and not bucket.shedding:
             bucket.watermark = max(bucket.watermark, key.last)
-            backlog.find(key.bucket, key.order_key, key.first, key.last)
+            # A blocked key comes when its refused row is due, with all its rows.
+            if not key.is_blocked or backlog.knows(key.order_key):
+                backlog.find(key.bucket, key.order_key, key.first, key.last)
     for bucket in buckets:
         bucket.more = seen.get(bucket.number, 0) >= rows
     return any(bucket.more for bucket in buckets)
@@ -110,7 +112,7 @@ async def sweep_round(database: Database, backlog: Backlog) -> Round:
     return Round(goes_on=not all(bucket.is_swept for bucket in buckets), is_fruitful=news * 2 > rows * len(buckets))
 
 
-async def _sweep(database: Database, backlog: Backlog, spans: Sequence[Span], rows: int) -> tuple[list[Swept], int]:
+async def _sweep(database: Database, backlog: Backlog, spans: Sequence[Span], rows: int) -> tuple[list[Found], int]:
     async with database.transaction() as tx:
         found = await sweep_keys(tx, spans, rows)
     news = 0

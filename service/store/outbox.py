@@ -26,7 +26,6 @@ __all__ = [
     "Refusal",
     "RefusalReason",
     "Span",
-    "Swept",
     "claim_messages",
     "delete_published",
     "discover_keys",
@@ -73,13 +72,14 @@ async def insert_outbox(tx: Tx, rows: Sequence[OutboxRow]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A key with work: `first` and `last` are the lowest and highest of the `rows` rows that were seen."""
+    """A key with fresh rows: the lowest and highest of the `rows` that were seen; while blocked, a refused one must leave first."""
 
     bucket: int
     order_key: UUID
     first: int
     last: int
     rows: int
+    is_blocked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +89,6 @@ class Span:
     bucket: int
     after_id: int
     last_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """A key with fresh rows in a span, as in Found; while it is blocked, a refused row of it must leave first."""
-
-    bucket: int
-    order_key: UUID
-    first: int
-    last: int
-    rows: int
-    is_blocked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +133,11 @@ async def discover_keys(tx: Tx, watermarks: Mapping[int, int], rows: int) -> lis
     return [Found(*record) for record in records]
 
 
-async def sweep_keys(tx: Tx, spans: Sequence[Span], rows: int) -> list[Swept]:
+async def sweep_keys(tx: Tx, spans: Sequence[Span], rows: int) -> list[Found]:
     """The keys of up to `rows` fresh rows of each span, read from its lower end; lowest row first."""
     await tx.execute(_SQL["prefer_indexes"].sql)
     records = await tx.fetch(_SQL["sweep_keys"].sql, *columns(_SPAN_COLUMNS, spans), rows)
-    return [Swept(*record) for record in records]
+    return [Found(*record) for record in records]
 
 
 async def find_due_keys(tx: Tx, buckets: Sequence[int], rows: int, keys: int) -> list[Due]:

@@ -6,7 +6,10 @@ from uuid import uuid4
 import pytest
 
 from service.domain.buckets import BUCKETS
-from tests.relay_rig import Outbox, Sink, eventually, open_outbox, open_sink, running_relay
+from service.domain.errors import Unavailable
+from service.entrypoints.loops.relay import Relay
+from service.store.database import Database
+from tests.relay_rig import Outbox, Sink, eventually, inversions, open_database, open_outbox, open_sink, running_relay
 
 SECONDS_60 = timedelta(seconds=60)
 
@@ -198,8 +201,6 @@ async def test_a_stop_finishes_what_is_in_flight_and_hands_over_at_once(
 
 
 async def test_a_cancelled_relay_hands_over_too(database_url: str, rabbitmq_url: str, outbox: Outbox, sink: Sink) -> None:
-    from service.entrypoints.loops.relay import Relay
-    from tests.relay_rig import open_database
 
     async with open_database(database_url) as database:
         relay = Relay(database, broker_url=rabbitmq_url, listen_url=database_url)
@@ -227,33 +228,95 @@ async def test_what_a_dead_relay_owned_is_taken_over_when_its_lease_ends(
         assert len(relay.buckets) == BUCKETS
 
 
-async def test_what_nobody_wants_delays_nothing_else_and_goes_out_in_order_when_a_queue_is_bound(
-    database_url: str, rabbitmq_url: str
-) -> None:
-    keys = 150_000
+async def test_a_large_backlog_that_nobody_wants_delays_nothing_else(database_url: str, rabbitmq_url: str) -> None:
     async with (
         open_sink(rabbitmq_url, bind=False) as sink,
         open_outbox(database_url, sink.exchange.name) as outbox,
-        # Nothing that a relay asks for may take long, however much waits.
-        open_impatient_relay(database_url, rabbitmq_url, timedelta(seconds=0.5)) as relay,
     ):
+        # Nothing that a relay asks for may take long, however much waits.
+        database = await Database.connect(database_url, name="test", size=6, slowest=timedelta(seconds=0.5))
         await sink.queue.bind(sink.exchange, "wanted")
-        await eventually(lambda: relay.ready and len(relay.buckets) == BUCKETS)
-        await _insert_unwanted(outbox, keys)
-        for _ in range(5):
-            count, started = len(sink.messages), asyncio.get_running_loop().time()
-            await outbox.insert((uuid4(), 1), routing_key="wanted")
-            await sink.receive(count + 1, within=5)
-            assert asyncio.get_running_loop().time() - started < 1
-            await asyncio.sleep(0.3)
-            assert relay.ready
-        states = (relay.database_state, relay.recent_sweep_state, relay.round_sweep_state, relay.retry_state)
-        assert all(state.ready for state in states)
-        tried = await outbox.connection.fetchval("select sum(attempts) - count(*) from outbox where attempts > 0")
-        assert tried < 5_000
+        await _insert_refused(outbox, 150_000, followed=15_000)
+        relay = Relay(database, broker_url=rabbitmq_url, listen_url=database_url)
+        run = asyncio.create_task(relay.run())
+        try:
+            await _assert_prompt(relay, outbox, sink)
+        finally:
+            relay.stop()
+            await run
+            await database.close()
 
-        # The most of them go, so that the test does not take a minute.
-        await outbox.connection.execute("delete from outbox where order_key in (select order_key from outbox where version > 3000)")
+
+async def _assert_prompt(relay: Relay, outbox: Outbox, sink: Sink) -> None:
+    await eventually(lambda: relay.ready and relay.listener_state.ready and len(relay.buckets) == BUCKETS)
+    for version in range(1, 6):
+        started = asyncio.get_running_loop().time()
+        await outbox.insert((uuid4(), version), routing_key="wanted")
+        await sink.receive(version, within=5)
+        assert asyncio.get_running_loop().time() - started < 1
+        await asyncio.sleep(0.3)
+        assert relay.ready
+    assert all(state.ready for state in (relay.search.recent_state, relay.search.round_state, relay.search.retry_state))
+    tries = await outbox.connection.fetchval("select sum(attempts - 1) from outbox where attempts > 0")
+    assert 128 <= tries < 10_000, "128 in a quarter of a second, and no more"
+
+
+async def test_what_was_refused_goes_out_in_order_when_a_queue_is_bound(database_url: str, rabbitmq_url: str) -> None:
+    keys = 4000
+    async with open_sink(rabbitmq_url, bind=False) as sink, open_outbox(database_url, sink.exchange.name) as outbox:
+        await _insert_refused(outbox, keys, followed=keys)
+        async with running_relay(database_url, rabbitmq_url) as relay:
+            await eventually(lambda: relay.ready and len(relay.buckets) == BUCKETS)
+            assert sink.messages == []
+            await sink.queue.bind(sink.exchange, "#")
+            got = await sink.receive(2 * keys, within=40)
+            await eventually(lambda: _is_empty(outbox))
+
+    assert inversions(got) == 0
+    assert len(set(got)) == len(got) == 2 * keys
+
+
+@pytest.mark.parametrize("look", ["sweep_recent", "sweep_round", "find_due"])
+async def test_a_look_at_what_is_late_or_refused_that_fails_or_hangs_delays_nothing_else(
+    database_url: str, rabbitmq_url: str, outbox: Outbox, sink: Sink, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    asked = 0
+
+    async def fail_then_hang(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise Unavailable("too slow")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(f"service.entrypoints.loops.relay_search.{look}", fail_then_hang)
+    async with running_relay(database_url, rabbitmq_url) as relay:
+        await eventually(lambda: asked == 2)
+        await eventually(lambda: relay.ready and relay.listener_state.ready and len(relay.buckets) == BUCKETS)
+        await outbox.insert(*((uuid4(), 1) for _ in range(100)))
+        await sink.receive(100, within=2)
+        assert relay.ready
+
+
+async def _insert_refused(outbox: Outbox, keys: int, *, followed: int) -> None:
+    """A row a key that was refused before and is due again; behind some of them a fresh one."""
+    await outbox.connection.execute(
+        """with first as (
+            insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at,
+                attempts, next_attempt_at, last_error)
+            select key, $2, 'unwanted', 'TEST', key::text || '/1', 'correlation', '{}',
+                json_build_object('key', key, 'version', 1)::text, now(), 1, now(), 'unroutable: NO_ROUTE'
+            from (select gen_random_uuid() from generate_series(1, $1)) as new (key)
+            returning order_key
+        )
+        insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at)
+        select order_key, $2, 'unwanted', 'TEST', order_key::text || '/2', 'correlation', '{}',
+            json_build_object('key', order_key, 'version', 2)::text, now()
+        from first limit $3""",
+        keys,
+        outbox.exchange,
+        followed,
+    )
 
 
 async def _refused(outbox: Outbox) -> bool:

@@ -173,7 +173,7 @@ async def test_discovery_passes_over_refused_rows(desk: Desk) -> None:
     async with desk.database.transaction() as tx:
         (found,) = await discover_keys(tx, ALL_FROM_ZERO, 10)
 
-    assert (found.first, found.last, found.rows) == (second, second, 1)
+    assert (found.first, found.last, found.rows, found.is_blocked) == (second, second, 1, True)
 
 
 async def test_a_sweep_finds_the_fresh_rows_of_its_span(desk: Desk) -> None:

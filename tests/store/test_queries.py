@@ -23,7 +23,7 @@ from service.store.companies import CompanyRow
 from service.store.connections import ConnectionRow
 from service.store.leases import Ownership
 from service.store.member_events import PastEvent
-from service.store.outbox import Backlog, Found, RefusalReason
+from service.store.outbox import Backlog, Due, Found, RefusalReason
 from service.store.queries import REGISTRY, queries
 from service.store.webhooks import WebhookRow
 
@@ -48,6 +48,7 @@ BY_POSITION: dict[tuple[str, str], Any] = {
     ("inbox", "claim_messages"): InboxKey,
     ("outbox", "discover_keys"): Found,
     ("outbox", "sweep_keys"): Found,
+    ("outbox", "find_due_keys"): Due,
     ("outbox", "claim_messages"): ClaimedMessage,
 }
 COLUMNS: dict[tuple[str, str], dict[str, str]] = {

@@ -1,33 +1,25 @@
-"""The relay: keeps buckets, looks for work in loops that do not wait for each other, and drains the outbox in lanes."""
+"""The relay: keeps buckets and a connection to the broker, and drains in lanes what its search finds."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import structlog
 
 from service.actions.hold_buckets import hold_buckets, prepare_buckets, release_buckets
-from service.actions.relay_outbox import (
-    Round,
-    Settlement,
-    discover,
-    find_due,
-    publish_window,
-    settle,
-    sweep_recent,
-    sweep_round,
-)
+from service.actions.relay_outbox import Settlement, publish_window, settle
 from service.clients.broker import Publisher
 from service.domain.backlog import Backlog
 from service.domain.errors import Retry, Unavailable
 from service.entrypoints.loops.dependency import Dependency
+from service.entrypoints.loops.relay_search import Search
+from service.entrypoints.loops.waiting import until_answered, within
 from service.store.outbox import CHANNEL, LEASES_CHANGED
 from service.store.wakeups import listening
 
@@ -37,20 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Relay", "RelayOptions"]
 
-T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
-_SWEEP_RECENT_AT_MOST_EVERY: Final = 0.005
-_SWEEP_ROUND_AT_MOST_EVERY: Final = 0.1
-# A sweep that dead rows make slow takes at most a twentieth of the time, and comes back for all that.
-_SWEEP_SHARE: Final = 20
-_SWEEP_PAUSE_AT_MOST: Final = 30.0
-# With the fewest retries that the backlog allows, this is what a refused message costs while nobody wants it.
-_RETRY_EVERY: Final = 0.25
-_RETRY_AGAIN_AFTER: Final = 0.02
 _SHED_AGAIN_AFTER: Final = 0.02
-# While messages trickle in, a search or a window for each would cost more than all the rest: the next waits for the last
-# to end, at most this long, and takes what has gathered.
+# While messages trickle in, a window for each would cost more than all the rest: the next waits for the last to end, at most
+# this long, and takes what has gathered.
 _GATHER_AT_MOST: Final = 0.02
 
 
@@ -90,17 +73,16 @@ class Relay:
         self.database_state = Dependency("database", waits_for=name)
         self.broker_state = Dependency("broker", waits_for=name)
         self.listener_state = Dependency("notifications", waits_for=name)
-        # What looks for late and refused rows can fail by itself, where their number makes it slow: messages flow all the same.
-        self.recent_sweep_state = Dependency("database", waits_for=f"{name}-sweep-recent")
-        self.round_sweep_state = Dependency("database", waits_for=f"{name}-sweep-round")
-        self.retry_state = Dependency("database", waits_for=f"{name}-retry")
+        self.search = Search(
+            database,
+            self._backlog,
+            name=name,
+            database_state=self.database_state,
+            at_least_every=self._options.poll,
+            ready_limit=self._options.ready_limit,
+        )
         self._stopping = asyncio.Event()
-        self._committed = asyncio.Event()
-        self._recent_unswept = asyncio.Event()
-        self._round_unswept = asyncio.Event()
         self._leases_changed = asyncio.Event()
-        self._found = asyncio.Event()
-        self._taken = asyncio.Event()
         self._settled = asyncio.Event()
         self._busy: set[int] = set()
         # After a window of unknown outcome one message at a time asks whether the broker takes them again.
@@ -124,15 +106,7 @@ class Relay:
         """Relay until stopped or cancelled; raises only what no waiting can mend."""
         loops = [
             asyncio.create_task(loop(), name=f"{self._name}-{loop.__name__.strip('_')}")
-            for loop in (
-                self._keep_broker,
-                self._keep_buckets,
-                self._listen,
-                self._discover,
-                self._sweep_recent,
-                self._sweep_round,
-                self._retry,
-            )
+            for loop in (self._keep_broker, self._keep_buckets, self._listen, *self.search.loops)
         ]
         lanes = [asyncio.create_task(self._lane(n), name=f"{self._name}-lane-{n}") for n in range(self._options.lanes)]
         stopping = asyncio.create_task(self._stopping.wait())
@@ -176,18 +150,18 @@ class Relay:
             await asyncio.sleep(self.broker_state.down("the connection was lost"))
 
     async def _keep_buckets(self) -> None:
-        await _until_answered(self.database_state, lambda: prepare_buckets(self._database))
+        await until_answered(self.database_state, lambda: prepare_buckets(self._database))
         interval = self._options.lease.total_seconds() / 3
         while True:
             self._leases_changed.clear()
-            shedding = await _until_answered(
+            shedding = await until_answered(
                 self.database_state,
                 lambda: hold_buckets(self._database, self._backlog, self._holder, self._options.lease, monotonic),
             )
-            self._committed.set()
+            self.search.look()
             await asyncio.sleep(_SHED_AGAIN_AFTER)
             if not shedding:
-                await _within(self._leases_changed, interval)
+                await within(self._leases_changed, interval)
 
     async def _listen(self) -> None:
         while True:
@@ -204,82 +178,21 @@ class Relay:
     def _on_notify(self, payload: str) -> None:
         if payload == LEASES_CHANGED:
             self._leases_changed.set()
-            return
-        # Nobody says whether what was committed lies above the watermarks.
-        for event in (self._committed, self._recent_unswept, self._round_unswept):
-            event.set()
-
-    async def _discover(self) -> None:
-        while True:
-            searched = monotonic()
-            self._committed.clear()
-            self._backlog.mark_unread()
-            more = True
-            while more:
-                await self._until_half_empty()
-                more = await _until_answered(self.database_state, lambda: discover(self._database, self._backlog))
-                self._tell_lanes()
-            await asyncio.sleep(min(_GATHER_AT_MOST, monotonic() - searched))
-            await _within(self._committed, self._poll)
-
-    async def _sweep_recent(self) -> None:
-        while True:
-            self._recent_unswept.clear()
-            await self._until_half_empty()
-            started = monotonic()
-            await _until_answered(self.recent_sweep_state, lambda: sweep_recent(self._database, self._backlog))
-            self._tell_lanes()
-            await asyncio.sleep(_pause(started, _SWEEP_RECENT_AT_MOST_EVERY))
-            await _within(self._recent_unswept, self._poll)
-
-    async def _sweep_round(self) -> None:
-        swept = Round(goes_on=False, is_fruitful=False)
-        while True:
-            if not swept.goes_on:
-                self._round_unswept.clear()
-            await self._until_half_empty()
-            started = monotonic()
-            swept = await _until_answered(self.round_sweep_state, lambda: sweep_round(self._database, self._backlog))
-            self._tell_lanes()
-            await asyncio.sleep(_SWEEP_ROUND_AT_MOST_EVERY if swept.is_fruitful else _pause(started, _SWEEP_ROUND_AT_MOST_EVERY))
-            if not swept.goes_on:
-                await _within(self._round_unswept, self._poll)
-
-    async def _retry(self) -> None:
-        while True:
-            started = monotonic()
-            found = await _until_answered(self.retry_state, lambda: find_due(self._database, self._backlog))
-            self._tell_lanes()
-            if not self._backlog.retries_pay:
-                await asyncio.sleep(_pause(started, _RETRY_EVERY))
-            elif not found:
-                await asyncio.sleep(_RETRY_AGAIN_AFTER)
-            while self._backlog.retries_pay and self._backlog.retry_room < self._backlog.retry_allowance // 2:
-                self._taken.clear()
-                await _within(self._taken, _RETRY_EVERY)
-
-    def _tell_lanes(self) -> None:
-        if self._backlog.ready:
-            self._found.set()
-
-    async def _until_half_empty(self) -> None:
-        """Wait while most of the keys that may be known are: there is work enough, and a larger bite costs no more."""
-        while self._backlog.room < self._options.ready_limit // 2:
-            self._taken.clear()
-            await _within(self._taken, self._poll)
+        else:
+            self.search.look()
 
     async def _lane(self, number: int) -> None:
         while not self._stopping.is_set():
             await self._publisher.opened()
             if self._busy and self._backlog.ready < self._options.window // 4:
                 self._settled.clear()
-                await _within(self._settled, _GATHER_AT_MOST)
+                await within(self._settled, _GATHER_AT_MOST)
             keys = self._backlog.take(1 if self._probing else self._options.window, monotonic())
             if not keys:
-                self._found.clear()
-                await _within(self._found, self._poll)
+                self.search.found.clear()
+                await within(self.search.found, self._poll)
                 continue
-            self._taken.set()
+            self.search.taken.set()
             self._busy.add(number)
             try:
                 await self._relay(keys)
@@ -296,8 +209,8 @@ class Relay:
             await asyncio.sleep(self.database_state.down(error))
             return
         self._note(settlement)
-        await _until_answered(self.database_state, lambda: settle(self._database, self._backlog, settlement))
-        self._tell_lanes()
+        await until_answered(self.database_state, lambda: settle(self._database, self._backlog, settlement))
+        self.search.tell_lanes()
 
     def _note(self, settlement: Settlement) -> None:
         if settlement.unsent:
@@ -307,29 +220,3 @@ class Relay:
         if settlement.refused:
             errors = {refusal.error for _, refusal in settlement.refused}
             _log.warning("relay.refused", relay=self._name, messages=len(settlement.refused), errors=sorted(errors)[:5])
-
-
-async def _until_answered(state: Dependency, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Ask the database until it answers."""
-    while True:
-        try:
-            answer = await ask()
-        except Retry as error:
-            await asyncio.sleep(state.down(error))
-        else:
-            state.up()
-            return answer
-
-
-def _pause(started: float, least: float) -> float:
-    """The seconds that a sweep which began at `started` leaves to others."""
-    return min(_SWEEP_PAUSE_AT_MOST, max(least, _SWEEP_SHARE * (monotonic() - started)))
-
-
-async def _within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, or as long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

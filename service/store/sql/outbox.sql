@@ -17,22 +17,29 @@ select pg_notify('rollcall_outbox', '');
 select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true);
 
 -- name: discover_keys
--- The keys of up to $3 fresh rows above each bucket's watermark. It finds work, it decides nothing: the claim reads each key's lowest row itself.
-select found.bucket, found.order_key, min(found.id) as first_id, max(found.id) as last_id, count(*) as row_count
-from unnest($1::smallint[], $2::bigint[]) as owned (bucket, watermark)
-cross join lateral (
-    select o.bucket, o.order_key, o.id
-    from outbox o
-    where o.bucket = owned.bucket and o.id > owned.watermark and o.next_attempt_at is null
-    order by o.id
-    limit $3
+-- The keys of up to $3 fresh rows above each bucket's watermark, and whether a refused row stands before them. It finds work, it decides
+-- nothing: the claim reads each key's lowest row itself. Not `exists`: its plan may read all refused rows.
+select found.*, refused.id is not null as is_blocked
+from (
+    select o.bucket, o.order_key, min(o.id) as first_id, max(o.id) as last_id, count(*) as row_count
+    from unnest($1::smallint[], $2::bigint[]) as owned (bucket, watermark)
+    cross join lateral (
+        select bucket, order_key, id
+        from outbox
+        where bucket = owned.bucket and id > owned.watermark and next_attempt_at is null
+        order by id
+        limit $3
+    ) as o
+    group by o.bucket, o.order_key
 ) as found
-group by found.bucket, found.order_key
-order by first_id;
+left join lateral (
+    select id from outbox where order_key = found.order_key and next_attempt_at is not null limit 1
+) as refused on true
+order by found.first_id;
 
 -- name: sweep_keys
 -- The keys of up to $4 fresh rows of each span of ids, and whether a refused row stands before them.
-select found.bucket, found.order_key, found.first_id, found.last_id, found.row_count, lowest.next_attempt_at is not null as is_blocked
+select found.*, refused.id is not null as is_blocked
 from (
     select o.bucket, o.order_key, min(o.id) as first_id, max(o.id) as last_id, count(*) as row_count
     from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as span (bucket, after_id, last_id)
@@ -45,9 +52,9 @@ from (
     ) as o
     group by o.bucket, o.order_key
 ) as found
-cross join lateral (
-    select next_attempt_at from outbox where order_key = found.order_key order by id limit 1
-) as lowest
+left join lateral (
+    select id from outbox where order_key = found.order_key and next_attempt_at is not null limit 1
+) as refused on true
 order by found.first_id;
 
 -- name: find_due_keys
