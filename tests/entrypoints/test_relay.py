@@ -116,6 +116,7 @@ async def test_an_unroutable_message_blocks_its_key_only_and_goes_out_when_a_que
         async with running_relay(database_url, rabbitmq_url):
             assert await sink.receive(2) == [(str(free), 1), (str(free), 2)]
             await eventually(lambda: _refused(outbox))
+            await eventually(lambda: _is_left(outbox, 2))
             first, second = await outbox.rows()
             assert first["last_error"] == "unroutable: NO_ROUTE"
             assert (second["attempts"], second["last_error"]) == (0, None)
@@ -327,5 +328,9 @@ async def _all_refused(outbox: Outbox) -> bool:
     return not await outbox.connection.fetchval("select exists(select from outbox where attempts = 0)")
 
 
+async def _is_left(outbox: Outbox, rows: int) -> bool:
+    return await outbox.count() == rows
+
+
 async def _is_empty(outbox: Outbox) -> bool:
-    return await outbox.count() == 0
+    return await _is_left(outbox, 0)
