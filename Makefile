@@ -36,6 +36,10 @@ test: setup ## All tests, on real PostgreSQL and RabbitMQ that it starts itself
 test-slow: setup ## The long fault and volume tests
 	@$(BIN)/python -m pytest -m slow
 
+.PHONY: chaos
+chaos: setup ## Faults under load, and a ledger of what was accepted against what came out
+	@$(BIN)/python -m tests.chaos
+
 .PHONY: test-docker
 test-docker: setup ## The tests that need a Docker engine
 	@$(BIN)/python -m pytest -m docker
@@ -63,6 +67,14 @@ coverage: setup ## Tests with coverage of service and contracts (at least 90%)
 .PHONY: bench
 bench: setup ## Benchmarks: ratios, measured side by side
 	@$(BIN)/python -m tests.benchmarks
+
+.PHONY: up
+up: ## Everything as containers, with Jaeger, Prometheus and Grafana
+	@docker compose -f deploy/compose.yaml up --build --wait
+
+.PHONY: down
+down: ## Stop the containers; their data stay
+	@docker compose -f deploy/compose.yaml down
 
 .PHONY: pins
 pins: setup ## Resolve the requirement files anew

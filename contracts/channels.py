@@ -1,11 +1,13 @@
 """Every exchange, queue, routing key and message there is, as data; `CHANNELS` is the one place where one is added."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 from uuid import UUID
 
+from contracts.job_requested import KIND_PATTERN, MAX_KIND, JobRequestedV1
 from contracts.member_changed import MemberChangedV1
 from contracts.membership_updated import MembershipUpdatedV1
 from contracts.schedule_tick import ScheduleTickV1
@@ -105,7 +107,8 @@ class Channel:
     """One message on its way: what it is, where it is published, who sends it and who takes it.
 
     `routing_key` is a pattern whose `{names}` are ids; `queue` is None where subscribers bind queues of their own, and
-    `consumed` is False while this version has no consumer, so that its queue is not declared and does not fill unread.
+    `consumed` is False while this version has no consumer, so that its queue is not declared and does not fill unread. Where
+    `type_prefix` is given there is a `ce-type` for each kind, of which the body's `kind` says the rest.
     """
 
     message_type: str
@@ -121,6 +124,11 @@ class Channel:
     consumed: bool = True
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     version: int = 1
+    type_prefix: str | None = None
+
+    def type_of(self, kind: str | None) -> str:
+        """The `ce-type` of a message, by its body's kind where it has one."""
+        return self.message_type if self.type_prefix is None or kind is None else f"{self.type_prefix}{kind.upper()}"
 
     @property
     def binding_key(self) -> str:
@@ -141,6 +149,7 @@ EXCHANGES: Final = (INBOUND, COMMANDS, EVENTS)
 MEMBER_CHANGES: Final = queue_family("rollcall.member-changes")
 TICKS: Final = queue_family("rollcall.ticks")
 WEBHOOKS: Final = queue_family("rollcall.webhooks")
+JOBS: Final = queue_family("rollcall.jobs")
 
 MEMBER_CHANGED: Final = Channel(
     message_type="MEMBER_CHANGED",
@@ -180,6 +189,20 @@ SCHEDULE_TICK: Final = Channel(
     consumed=False,
     examples=("own_form", "cloud_scheduler"),
 )
+JOB_REQUESTED: Final = Channel(
+    message_type="JOB_REQUESTED",
+    type_prefix="JOB_",
+    model=JobRequestedV1,
+    summary="A job is queued: the first worker that takes it runs it. The type names its kind, such as JOB_DIRECTORY_SYNC.",
+    direction="inbound",
+    exchange=COMMANDS,
+    routing_key="job.{kind}",
+    parameters=MappingProxyType({"kind": "The kind of job, such as directory_sync: small letters, digits and underscores."}),
+    producers=("rollcall relay",),
+    consumers=("rollcall worker",),
+    queue=JOBS,
+    examples=("directory_sync", "whole_installation"),
+)
 MEMBERSHIP_UPDATED: Final = Channel(
     message_type="MEMBERSHIP_UPDATED",
     model=MembershipUpdatedV1,
@@ -193,7 +216,7 @@ MEMBERSHIP_UPDATED: Final = Channel(
     examples=("new_member", "expiry", "removal", "local_member"),
 )
 
-CHANNELS: Final = (MEMBER_CHANGED, WEBHOOK_RECEIVED, SCHEDULE_TICK, MEMBERSHIP_UPDATED)
+CHANNELS: Final = (MEMBER_CHANGED, WEBHOOK_RECEIVED, SCHEDULE_TICK, JOB_REQUESTED, MEMBERSHIP_UPDATED)
 
 
 def webhook_routing_key(connection_id: UUID) -> str:
@@ -212,9 +235,10 @@ def schedule_tick_routing_key() -> str:
 
 
 def job_routing_key(kind: str) -> str:
-    """The routing key of a job; raises ValueError for a kind that is not one word of the key."""
-    if not kind or not kind.replace("_", "").isalnum() or not kind.isascii():
-        raise ValueError("a job kind is ASCII letters, digits and underscores")
+    """The routing key of a job; raises ValueError for what is no kind."""
+    if len(kind) > MAX_KIND or not re.fullmatch(KIND_PATTERN.rstrip("$"), kind):
+        message = f"a job kind is a small letter, then small letters, digits and underscores, {MAX_KIND} at most"
+        raise ValueError(message)
     return f"job.{kind}"
 
 

@@ -119,6 +119,15 @@ class Envelope:
         )
 
 
+def trace_context(headers: Mapping[str, object] | None) -> tuple[str | None, str | None]:
+    """`traceparent` and `tracestate` of a message, as `Envelope.parse` reads them; never raises."""
+    attributes = headers or {}
+    if "traceparent" not in attributes and "ce-id" not in attributes:
+        attributes = {str(name).lower(): value for name, value in attributes.items()}
+    traceparent = _traceparent(attributes.get("traceparent"))
+    return traceparent, _tracestate(attributes.get("tracestate")) if traceparent else None
+
+
 def _text(value: object, name: str) -> str:
     # AMQP clients differ in what they write for a string: a long string, a byte array, or a number for a numeric id.
     if not isinstance(value, str):

@@ -21,6 +21,7 @@ from contracts.fields import RFC3339
 CONTRACTS: Final = Path(__file__).resolve().parent
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 AMQP_BINDING: Final = "0.3.0"
+_RELAYED: Final = "rollcall relay"
 MAKE_AGAIN: Final = "python -m contracts.generate"
 
 
@@ -67,7 +68,7 @@ def _headers(channel: Channel) -> dict[str, Any]:
             "ce-specversion": {"type": "string", "const": SPEC_VERSION},
             "ce-id": {**text, "description": "With ce-source the identity of the message: a repeated one is dropped."},
             "ce-source": text,
-            "ce-type": {"type": "string", "const": channel.message_type},
+            "ce-type": _type(channel),
             "ce-time": {"type": "string", "format": "date-time", "pattern": RFC3339},
             "ce-subject": text,
             "traceparent": {"type": "string", "description": "W3C Trace Context."},
@@ -76,14 +77,27 @@ def _headers(channel: Channel) -> dict[str, Any]:
     }
 
 
-def _message(channel: Channel) -> dict[str, Any]:
-    example_headers = {
+def _type(channel: Channel) -> dict[str, Any]:
+    if channel.type_prefix is None:
+        return {"type": "string", "const": channel.message_type}
+    return {"type": "string", "pattern": f"^{channel.type_prefix}[A-Z][A-Z0-9_]*$", "description": "Of the body's kind."}
+
+
+def _example(channel: Channel, name: str) -> dict[str, Any]:
+    payload = json.loads(example_path(channel, name).read_bytes())
+    headers = {
         "ce-specversion": SPEC_VERSION,
         "ce-id": "0199f3a2-7c1e-7d34-9b51-2f6c8a90e4d7",
-        "ce-source": "rollcall" if channel.direction == "outbound" else "urn:example:source",
-        "ce-type": channel.message_type,
+        "ce-source": "rollcall" if _RELAYED in channel.producers else "urn:example:source",
+        "ce-type": channel.type_of(payload.get("kind")),
         "ce-time": "2026-11-02T09:30:00Z",
     }
+    return {"name": name, "headers": headers, "payload": payload}
+
+
+def _message(channel: Channel) -> dict[str, Any]:
+    # A type that differs by kind is nobody's to promise here.
+    binding = {"messageType": channel.message_type} if channel.type_prefix is None else {}
     return {
         "name": channel.message_type,
         "title": channel.model.__name__,
@@ -91,11 +105,8 @@ def _message(channel: Channel) -> dict[str, Any]:
         "contentType": JSON_CONTENT_TYPE,
         "headers": _headers(channel),
         "payload": {"$ref": f"#/components/schemas/{channel.model.__name__}"},
-        "bindings": {"amqp": {"messageType": channel.message_type, "bindingVersion": AMQP_BINDING}},
-        "examples": [
-            {"name": name, "headers": example_headers, "payload": json.loads(example_path(channel, name).read_bytes())}
-            for name in channel.examples
-        ],
+        "bindings": {"amqp": {**binding, "bindingVersion": AMQP_BINDING}},
+        "examples": [_example(channel, name) for name in channel.examples],
         "x-producers": list(channel.producers),
         "x-consumers": list(channel.consumers),
     }

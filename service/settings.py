@@ -6,12 +6,13 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = [
     "SecretUnavailable",
@@ -51,8 +52,54 @@ def _url_of(*schemes: str) -> AfterValidator:
 
 
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+
+
+def _collector(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits:
+        message = "must be a URL of the form http://host:port"
+        raise ValueError(message)
+    return value
+
+
+CollectorUrl = Annotated[str | None, BeforeValidator(_blank_is_unset), AfterValidator(lambda url: url and _collector(url))]
 PostgresUrl = Annotated[SecretStr, _url_of("postgresql", "postgres")]
 AmqpUrl = Annotated[SecretStr, _url_of("amqp", "amqps")]
+OtlpProtocol = Literal["grpc", "http/protobuf"]
+
+
+def _networks(value: object) -> object:
+    """The networks of a comma-separated list of CIDRs and addresses."""
+    if not isinstance(value, str):
+        return value
+    networks: list[IPv4Network | IPv6Network] = []
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        try:
+            networks.append(ip_network(part))
+        except ValueError:
+            message = "must be networks such as 10.20.0.0/16, comma-separated, without bits behind their prefix"
+            raise ValueError(message) from None
+    return tuple(networks) or None
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, BeforeValidator(_networks)]
+
+
+def _directory_url(value: object) -> object:
+    if not isinstance(value, str) or not value.strip():
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        message = "must be a URL of the form https://host, without user and query"
+        raise ValueError(message)
+    return value
+
+
+DirectoryUrl = Annotated[str | None, BeforeValidator(_directory_url)]
 
 
 class Settings(BaseSettings):
@@ -73,12 +120,40 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     secrets_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset)] = None
+    # Makes the company `default` with one connection, which is asked with this key.
+    django_base_url: DirectoryUrl = None
+    django_api_key: Secret = None
+    # Where CSV directories lie whose location is `file:NAME`.
+    csv_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset)] = None
+    # Networks that directories and other addresses which companies name may lie in, besides the public internet.
+    allow_networks: Networks = None
     # Of webhooks that are not signed right, by address; a burst may be four times as many.
     forged_webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     # Whose X-Forwarded-For is believed.
     trusted_proxies: str = "127.0.0.1"
     # How long SIGTERM waits for what is in flight.
     shutdown_grace_seconds: Annotated[float, Field(gt=0, le=600)] = 25
+    # OpenTelemetry's own names; what is not here (headers, timeouts, certificates, limits) its SDK reads by itself.
+    otel_sdk_disabled: bool = False
+    otel_service_name: str = "rollcall"
+    otel_traces_exporter: Literal["otlp", "none"] | None = None
+    otel_exporter_otlp_endpoint: CollectorUrl = None
+    otel_exporter_otlp_traces_endpoint: CollectorUrl = None
+    otel_exporter_otlp_protocol: OtlpProtocol = "http/protobuf"
+    otel_exporter_otlp_traces_protocol: OtlpProtocol | None = None
+    otel_traces_sampler: Literal[
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+    ] = "parentbased_always_on"
+    otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 1.0
+    # Ended spans that wait for their export; of more the newest are lost.
+    otel_bsp_max_queue_size: Annotated[int, Field(ge=1024, le=1_000_000)] = 16_384
+    # A batch links to each recorded message in it, of which there may be 500.
+    otel_span_link_count_limit: Annotated[int, Field(ge=0, le=10_000)] = 1024
 
     @property
     def grace(self) -> timedelta:
@@ -95,9 +170,49 @@ class Settings(BaseSettings):
         """Where to LISTEN."""
         return self.database_listen_url or self.database_url
 
+    @property
+    def traces_protocol(self) -> OtlpProtocol:
+        """How traces are sent."""
+        return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces are sent, in full; None where there is no tracing."""
+        given = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+        if self.otel_sdk_disabled or self.otel_traces_exporter == "none" or not (given or self.otel_traces_exporter):
+            return None
+        if self.traces_protocol == "grpc":
+            return given or "http://localhost:4317"
+        if self.otel_exporter_otlp_traces_endpoint is not None:
+            return self.otel_exporter_otlp_traces_endpoint
+        return f"{(given or 'http://localhost:4318').rstrip('/')}/v1/traces"
+
+
+class _OfTheSdk(BaseSettings):
+    """What OpenTelemetry's SDK reads by itself; of a wrong value it would take its default and log the value."""
+
+    model_config = Settings.model_config
+
+    otel_bsp_schedule_delay: Annotated[float | None, Field(gt=0)] = None
+    otel_bsp_max_export_batch_size: Annotated[int | None, Field(gt=0, le=1024)] = None
+    otel_bsp_export_timeout: Annotated[float | None, Field(ge=0)] = None
+    otel_exporter_otlp_timeout: Annotated[float | None, Field(gt=0)] = None
+    otel_exporter_otlp_traces_timeout: Annotated[float | None, Field(gt=0)] = None
+    otel_exporter_otlp_compression: Literal["none", "gzip", "deflate"] | None = None
+    otel_exporter_otlp_traces_compression: Literal["none", "gzip", "deflate"] | None = None
+    otel_exporter_otlp_certificate: FilePath | None = None
+    otel_exporter_otlp_traces_certificate: FilePath | None = None
+    otel_exporter_otlp_client_certificate: FilePath | None = None
+    otel_exporter_otlp_traces_client_certificate: FilePath | None = None
+    otel_exporter_otlp_client_key: FilePath | None = None
+    otel_exporter_otlp_traces_client_key: FilePath | None = None
+    otel_span_attribute_count_limit: Annotated[int | None, Field(ge=0)] = None
+    otel_resource_attributes: Annotated[str | None, Field(pattern=r"^\s*[^=,\s]+\s*=[^,]*(,\s*[^=,\s]+\s*=[^,]*)*,?\s*$")] = None
+
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment; raises SettingsError."""
+    _checked(_OfTheSdk)
     return _checked(Settings, **overrides)
 
 
@@ -159,7 +274,7 @@ def resolve_secret(reference: str, secrets_dir: Path | None) -> SecretStr:
         message = f"{reference} is no reference: env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR"
         raise SecretUnavailable(message)
     if not value.strip():
-        message = f"{reference} is not set"
+        message = f"{reference} is not set{' (it is blank)' if value else ''}"
         raise SecretUnavailable(message)
     return SecretStr(value.rstrip("\r\n"))
 

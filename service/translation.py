@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -13,14 +12,17 @@ from pydantic import ValidationError
 
 from contracts.channels import (
     EVENTS,
+    JOB_REQUESTED,
     MEMBERSHIP_UPDATED,
     WEBHOOK_RECEIVED,
+    job_routing_key,
     membership_updated_routing_key,
     webhook_routing_key,
 )
 from contracts.envelope import Envelope
 from contracts.errors import describe
 from contracts.failures import REPLAYED_HEADER
+from contracts.job_requested import JobRequestedV1
 from contracts.member_changed import MemberChangedV1, UpstreamMember
 from contracts.membership_updated import MembershipUpdatedV1
 from contracts.webhook_received import WebhookReceivedV1
@@ -37,13 +39,16 @@ from service.domain.change import (
 from service.domain.errors import Park, UnfitData
 from service.domain.fold import Version
 from service.domain.member import CompanyId, ConnectionId, UpstreamState
+from service.domain.source_hash import content_of, hash_of, within_calendar
 from service.domain.webhooks.mapping import Ignored, Unmappable, WebhookMapping, mapped_change
+from service.store.jobs import JobNotice
 from service.store.member_events import MemberEventRow, PastEvent
 from service.store.outbox import OutboxRow
 
 __all__ = [
     "event_id",
     "to_change",
+    "to_job_requested",
     "to_mapped_change",
     "to_member_event",
     "to_membership_updated",
@@ -52,10 +57,6 @@ __all__ = [
 ]
 
 _SOURCE: Final = "rollcall"
-_HASH_BYTES: Final = 16
-# Sources say "never" with the first and the last instant of the calendar, which the driver would write as infinities.
-_FIRST: Final = datetime.min.replace(tzinfo=UTC) + timedelta.resolution
-_LAST: Final = datetime.max.replace(tzinfo=UTC) - timedelta.resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def to_change(message: MemberChangedV1, envelope: Envelope) -> UpstreamChange:
         "external_id": message.external_id,
         "source_version": message.version,
         "updated_at": message.updated_at,
-        "source_hash": _hash(fields),
+        "source_hash": hash_of(content_of(fields)),
         "inbox_key": InboxKey(connection_id, envelope.source, envelope.id),
         "cause": Cause(
             Reason.UPSTREAM_CHANGE, f"connection:{connection_id}", envelope.correlation_id or envelope.id, envelope.traceparent
@@ -91,7 +92,7 @@ def to_change(message: MemberChangedV1, envelope: Envelope) -> UpstreamChange:
     return UpstreamRemoval(**common) if fields is None else UpstreamUpsert(fields=fields, **common)
 
 
-def to_webhook_received(message: WebhookReceivedV1, *, correlation_id: str, trace: Mapping[str, str]) -> WebhookMessage:
+def to_webhook_received(message: WebhookReceivedV1, *, correlation_id: str, trace: Mapping[str, str | None]) -> WebhookMessage:
     """The WEBHOOK_RECEIVED of a webhook; `trace` is the sender's trace context, where it gave one."""
     envelope = Envelope(
         id=message.dedupe_key,
@@ -151,13 +152,8 @@ def _fields(member: UpstreamMember) -> UpstreamFields:
         fields["state"] = UpstreamState(state)
     for name in ("starts_at", "expires_at"):
         if (instant := fields.get(name)) is not None:
-            fields[name] = min(max(instant, _FIRST), _LAST)
+            fields[name] = within_calendar(instant)
     return fields  # type: ignore[return-value]  # the contract's names are the TypedDict's: tested
-
-
-def _hash(fields: UpstreamFields | None) -> bytes:
-    """Of the action and the normalised member as received."""
-    return blake2b(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS), digest_size=_HASH_BYTES).digest()
 
 
 def event_id(member_id: object, version: int) -> str:
@@ -214,6 +210,31 @@ def to_membership_updated(version: Version, now: datetime) -> OutboxRow:
         text = f"MEMBERSHIP_UPDATED cannot tell of it: {describe(error)}"
         raise UnfitData(text) from None
     return _to_outbox_row(message, cause.correlation_id, cause.traceparent)
+
+
+def to_job_requested(notice: JobNotice) -> OutboxRow:
+    """The message that a job is queued, ready to be sent; each time it is said is a message of its own."""
+    envelope = Envelope(
+        id=f"{notice.id}:{notice.said_at.isoformat()}",
+        source=_SOURCE,
+        type=JOB_REQUESTED.type_of(notice.kind),
+        time=notice.said_at,
+        subject=str(notice.id),
+        traceparent=notice.traceparent,
+        correlation_id=notice.correlation_id,
+    )
+    body = JobRequestedV1(job_id=notice.id, kind=notice.kind, company_id=notice.company_id, subject_id=notice.subject_id)
+    return OutboxRow(
+        order_key=notice.id,
+        exchange=JOB_REQUESTED.exchange.name,
+        routing_key=job_routing_key(notice.kind),
+        type=envelope.type,
+        message_id=envelope.id,
+        correlation_id=notice.correlation_id,
+        headers=envelope.to_headers(),
+        body=body.to_json().decode(),
+        occurred_at=notice.said_at,
+    )
 
 
 def to_replayed_event(past: PastEvent) -> OutboxRow:

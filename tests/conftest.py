@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from deploy.local_stack import LocalStack, create_database, drop_database, local_stack
+from deploy.local_stack import (
+    LocalStack,
+    RabbitmqNode,
+    StackUnavailable,
+    create_database,
+    drop_database,
+    local_stack,
+    private_rabbitmq,
+)
 from deploy.local_stack.databases import in_thread
 from service.store.migrate import migrate
+from tests.directory_rig import Upstream, running_upstream
+from tests.service_rig import empty
+
+# Every process that a test starts would compile hundreds of modules anew, which takes longer than most tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "jaeger: asks the query API of a Jaeger; runs where JAEGER_URL names one")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a Jaeger its tests are none of this run's."""
+    if os.environ.get("JAEGER_URL"):
+        return
+    if wanting := [item for item in items if item.get_closest_marker("jaeger")]:
+        config.hook.pytest_deselected(items=wanting)
+        items[:] = [item for item in items if item not in wanting]
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +71,29 @@ def rabbitmq_url(stack: LocalStack) -> str:
 
 
 @pytest.fixture(scope="session")
+def _own_node() -> Iterator[RabbitmqNode]:
+    with private_rabbitmq() as node:
+        in_thread(lambda: empty(node.url))
+        # RabbitMQ 3.10 may lose what it confirmed when it is killed within two seconds of a queue's declaration.
+        time.sleep(3)
+        yield node
+
+
+@pytest.fixture
+def own_broker(_own_node: RabbitmqNode) -> Iterator[RabbitmqNode]:
+    """A broker for this test alone, to kill and to pause: it runs, the queues of the contracts are empty and have settled."""
+    in_thread(lambda: empty(_own_node.url))
+    try:
+        yield _own_node
+    finally:
+        # However the test left it.
+        try:
+            _own_node.resume()
+        except StackUnavailable:
+            _own_node.start()
+
+
+@pytest.fixture(scope="session")
 def migrated_database(postgres_url: str) -> Iterator[str]:
     """The URL of a database with all migrations, to be cloned: nobody may stay connected to it."""
     url = create_database(postgres_url)
@@ -54,8 +107,34 @@ def migrated_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_url: str, migrated_database: str) -> Iterator[str]:
     """The URL of a database of the test's own, migrated and empty."""
-    url = create_database(postgres_url, template=migrated_database)
+    with _copy(postgres_url, migrated_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres_url: str, migrated_database: str) -> Iterator[str]:
+    """The URL of a database that the tests of one file share, migrated and at first empty."""
+    with _copy(postgres_url, migrated_database) as url:
+        yield url
+
+
+@contextmanager
+def _copy(server_url: str, template: str) -> Iterator[str]:
+    url = create_database(server_url, template=template)
     try:
         yield url
     finally:
         drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def _upstream() -> Iterator[Upstream]:
+    with running_upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(_upstream: Upstream) -> Upstream:
+    """A genuine Django REST framework directory, empty and without faults."""
+    _upstream.reset()
+    return _upstream

@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 import aio_pika
 import asyncpg
 
-from contracts.channels import EVENTS, MEMBER_CHANGED, MEMBER_CHANGES
+from contracts.channels import EVENTS, JOBS, MEMBER_CHANGED, MEMBER_CHANGES, WEBHOOKS
 from contracts.envelope import Envelope
 from service.clients.inbound import InboundPublisher
 from service.clients.topology import declare_topology
@@ -90,8 +90,14 @@ async def clean_broker(url: str) -> AsyncIterator[Any]:
         await purge(channel)
 
 
+async def empty(url: str) -> None:
+    """Make the queues of a vhost be there, with nothing in them."""
+    async with clean_broker(url):
+        pass
+
+
 async def purge(channel: Any) -> None:
-    for queue in MEMBER_CHANGES.queues:
+    for queue in (*MEMBER_CHANGES.queues, *WEBHOOKS.queues, *JOBS.queues):
         await (await channel.get_queue(queue.name, ensure=False)).purge()
 
 
@@ -145,10 +151,10 @@ class Subscriber:
 
 
 @asynccontextmanager
-async def subscriber(url: str) -> AsyncIterator[Subscriber]:
+async def subscriber(url: str, seen: Subscriber | None = None, name: str | None = None) -> AsyncIterator[Subscriber]:
     """A durable quorum queue of its own on the events; it outlives a broker that is killed, and so does its consumer."""
-    seen = Subscriber()
-    name = f"subscriber-{uuid4().hex[:12]}"
+    seen = Subscriber() if seen is None else seen
+    name = name or f"subscriber-{uuid4().hex[:12]}"
     connection = await aio_pika.connect_robust(url, reconnect_interval=0.5)
     async with connection:
         channel = await connection.channel()
@@ -249,15 +255,23 @@ class RunningService:
 @asynccontextmanager
 async def running_service(database_url: str, rabbitmq_url: str, *roles: str, **environment: str) -> AsyncIterator[RunningService]:
     """`python -m service run ROLES`, killed in the end if it still runs."""
+    async with running_module(database_url, rabbitmq_url, "service", "run", *roles, **environment) as service:
+        yield service
+
+
+@asynccontextmanager
+async def running_module(
+    database_url: str, rabbitmq_url: str, module: str, *arguments: str, **environment: str
+) -> AsyncIterator[RunningService]:
+    """`python -m MODULE ARGUMENTS` with what a service needs to know, killed in the end if it still runs."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "service",
-                "run",
-                *roles,
+                module,
+                *arguments,
                 env={
                     **os.environ,
                     "DATABASE_URL": database_url,

@@ -18,6 +18,8 @@ import typer.main
 
 from contracts.channels import CHANNELS, EXCHANGES
 from deploy.demo.scenario import build_scenario
+from deploy.demo.webhook_scenario import Kind, build_webhooks
+from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
 from service.cli import app
 from service.settings import Settings, load_settings
 
@@ -163,13 +165,30 @@ def test_the_command_lines_of_the_readme_are_taken_by_the_command() -> None:
 
 
 def test_the_books_in_the_readme_are_those_of_the_demo() -> None:
-    (books,) = [body for body in blocks(README, "text") if "\nThe books\n" in body]
-    shown_books = {
-        name: int(found.replace(",", "")) for name, found in re.findall(r"^  ([a-z]+) +([\d,]+)  ✓", books, re.MULTILINE)
-    }
+    (shown_end,) = [body for body in blocks(README, "text") if "\nThe books\n" in body]
+    books, _, of_webhooks = shown_end.partition("\nThe books of the webhooks\n")
+    shown_books = counted(books)
     scenario = build_scenario(uuid4(), uuid4(), datetime.now(UTC))
     expected = {**scenario.expected, "sent": len(scenario.messages), "published": scenario.expected["applied"], "lost": 0}
     assert shown_books == expected
+    shown_webhooks = counted(of_webhooks)
+    webhooks = build_webhooks({uuid4(): kind.with_new_secret() for kind in (StandardWebhooks, Stripe, GitHub)}, datetime.now(UTC))
+    answers = {"accepted" if status == 202 else f"refused {status}": count for status, count in webhooks.answers.items()}
+    kinds = {"duplicate": Kind.REPEATED, "forged": Kind.FORGED, "outdated": Kind.OUTDATED}
+    applied = dict.fromkeys(("applied", "delivered"), len(webhooks.keys))
+    assert shown_webhooks == {
+        "posted": len(webhooks.webhooks),
+        **answers,
+        **{name: webhooks.count(kind) for name, kind in kinds.items()},
+        **applied,
+        "lost": 0,
+    }
+
+
+def counted(books: str) -> dict[str, int]:
+    """The lines of books that must come out as they do."""
+    lines = re.findall(r"^  ([a-z]+(?: \d+)?) +([\d,]+)  ✓", books, re.MULTILINE)
+    return {name: int(found.replace(",", "")) for name, found in lines}
 
 
 def settings() -> dict[str, str]:

@@ -16,7 +16,6 @@ import aio_pika
 import httpx
 
 from contracts.channels import WEBHOOKS
-from service.clients.topology import declare_topology
 from service.domain.change import SOURCE_FIELDS, VersionKind
 from service.domain.member import CompanyId, ConnectionId
 from service.domain.webhooks.schemes import SchemeName, scheme
@@ -30,8 +29,11 @@ from service.store.database import Database
 from service.store.secret_grants import grant_secret
 from service.store.webhook_secrets import insert_webhook_secret
 from service.store.webhooks import insert_webhook
+from service.telemetry.metric_names import WEBHOOKS_REFUSED, Stage
+from service.telemetry.metrics import Metrics
 from service.wiring.edge import Edge
 from tests.relay_rig import eventually
+from tests.service_rig import empty
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET = "whsec_NfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -100,8 +102,16 @@ class Sender:
 class Door:
     """An edge that listens, a client for it, and the queue behind it."""
 
-    def __init__(self, edge: Edge, server: HttpServer, client: httpx.AsyncClient, channel: Any) -> None:
-        self.edge, self.port, self.client, self.channel = edge, server.port, client, channel
+    def __init__(self, edge: Edge, server: HttpServer, client: httpx.AsyncClient, channel: Any, metrics: Metrics) -> None:
+        self.edge, self.port, self.client, self.channel, self.metrics = edge, server.port, client, channel, metrics
+
+    def refused(self) -> dict[tuple[str, ...], float]:
+        """How often, by status and cause."""
+        return self.metrics.counted(WEBHOOKS_REFUSED)
+
+    def forgets_after(self, seconds: float) -> None:
+        """How long the edge believes what it knows of a connection, from what it learns next on; otherwise five seconds."""
+        self.edge._sources._fresh = seconds
 
     async def post(
         self, sender: Sender, body: bytes | dict[str, Any], headers: dict[str, str] | None = None, **signing: Any
@@ -135,8 +145,8 @@ def write_secrets(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def open_edge(settings: Settings) -> AsyncIterator[tuple[Edge, HttpServer]]:
-    edge = Edge(settings)
+async def open_edge(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[tuple[Edge, HttpServer]]:
+    edge = Edge(settings, metrics or Metrics((Stage.WEBHOOKS,)))
 
     async def problems() -> dict[str, dict[str, str]]:
         return {"edge": found} if (found := edge.problems()) else {}
@@ -161,19 +171,11 @@ async def open_door(
     await empty(rabbitmq_url)
     settings = edge_settings(database_url, edge_broker or rabbitmq_url, write_secrets(secrets), **given)
     connection = await aio_pika.connect(rabbitmq_url)
+    metrics = Metrics((Stage.WEBHOOKS,))
     async with (
         connection,
-        open_edge(settings) as (edge, server),
+        open_edge(settings, metrics) as (edge, server),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as client,
     ):
-        yield Door(edge, server, client, await connection.channel())
+        yield Door(edge, server, client, await connection.channel(), metrics)
     await empty(rabbitmq_url)
-
-
-async def empty(rabbitmq_url: str) -> None:
-    connection = await aio_pika.connect(rabbitmq_url)
-    async with connection:
-        channel = await connection.channel()
-        await declare_topology(channel)
-        for queue in WEBHOOKS.queues:
-            await (await channel.get_queue(queue.name, ensure=False)).purge()

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
+from uuid import UUID
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
 
-from contracts.channels import CHANNELS, MEMBER_CHANGES, Queue
+from contracts.channels import CHANNELS, Queue, QueueFamily, membership_updated_routing_key
 from deploy.demo.scenario import CONFLICTING, MALFORMED, REFUSED
 from service.domain.errors import RollcallError
+from service.domain.member import CompanyId
 from service.store.database import Database
 
 __all__ = ["Evidence", "MemberRow", "Parked", "Stored", "VhostInUse"]
@@ -29,11 +31,14 @@ _QUEUES: Final = tuple(
 
 _STORED: Final = """
 select
-    (select count(*) from inbox) as inbox,
-    (select count(*) from member_events) as audited,
-    (select count(*) from outbox) as outbox
+    (select count(*) from inbox where connection_id in (select id from connections where company_id = $1)) as inbox,
+    (select count(*) from member_events where company_id = $1) as audited,
+    (select count(*) from outbox where routing_key = $2) as outbox
 """
-_MEMBERS: Final = "select external_id, name, email, state, plan, expires_at, version from members"
+_MEMBERS: Final = "select external_id, name, email, state, plan, expires_at, version from members where company_id = $1"
+_TAKEN_IN: Final = """
+select connection_id, message_id from inbox where connection_id in (select id from connections where company_id = $1)
+"""
 
 
 class VhostInUse(RollcallError):
@@ -42,7 +47,7 @@ class VhostInUse(RollcallError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Rows in the tables that keep the books."""
+    """A company's rows in the tables that keep the books."""
 
     inbox: int
     audited: int
@@ -100,34 +105,39 @@ class Evidence:
                 )
                 raise VhostInUse(message)
 
-    async def stored(self) -> Stored:
-        """How many rows there are."""
+    async def stored(self, company: CompanyId) -> Stored:
+        """How many rows a company has."""
         async with self._db.transaction() as tx:
-            rows = await tx.fetch(_STORED)
+            rows = await tx.fetch(_STORED, company, membership_updated_routing_key(company))
         return Stored(**rows[0])
 
-    async def members(self) -> list[MemberRow]:
-        """Every member."""
+    async def members(self, company: CompanyId) -> list[MemberRow]:
+        """Every member of a company."""
         async with self._db.transaction() as tx:
-            return [MemberRow(**row) for row in await tx.fetch(_MEMBERS)]
+            return [MemberRow(**row) for row in await tx.fetch(_MEMBERS, company)]
 
-    async def waiting(self) -> int:
+    async def taken_in(self, company: CompanyId) -> set[tuple[UUID, str]]:
+        """The connection and the key of each message that a company's members were changed by, or could have been."""
+        async with self._db.transaction() as tx:
+            return {(row["connection_id"], row["message_id"]) for row in await tx.fetch(_TAKEN_IN, company)}
+
+    async def waiting(self, family: QueueFamily) -> int:
         """How many messages no consumer has taken yet, those that wait for a retry among them."""
-        return (await self._count(MEMBER_CHANGES.main))[0] + (await self._count(MEMBER_CHANGES.retry))[0]
+        return (await self._count(family.main))[0] + (await self._count(family.retry))[0]
 
-    async def consumed(self) -> bool:
-        """Whether the broker knows of a consumer of member changes."""
-        return (await self._count(MEMBER_CHANGES.main))[1] > 0
+    async def consumed(self, family: QueueFamily) -> bool:
+        """Whether the broker knows of a consumer."""
+        return (await self._count(family.main))[1] > 0
 
-    async def parked_count(self) -> int:
+    async def parked_count(self, family: QueueFamily) -> int:
         """How many messages are parked."""
-        return (await self._count(MEMBER_CHANGES.parked))[0]
+        return (await self._count(family.parked))[0]
 
-    async def take_parked(self) -> list[Parked]:
+    async def take_parked(self, family: QueueFamily) -> list[Parked]:
         """Fetch every parked message, and so empty the queue."""
-        queue = await self._channel.get_queue(MEMBER_CHANGES.parked.name, ensure=False)
+        queue = await self._channel.get_queue(family.parked.name, ensure=False)
         found: list[Parked] = []
-        for _ in range(await self.parked_count()):
+        for _ in range(await self.parked_count(family)):
             message = await queue.get(fail=False, timeout=_SECONDS)
             if message is None:
                 break

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
-__all__ = ["SourceChange", "life_of", "standing_of", "wire_time"]
+__all__ = ["SourceChange", "invented_name", "life_of", "standing_of", "wire_time"]
 
 _FIRST: Final = (
     "Ada", "Bodil", "Cyril", "Dagny", "Emre", "Fatou", "Gunnar", "Halla", "Imre", "Jorunn", "Kalle", "Liv", "Marek", "Noor",
@@ -59,6 +59,11 @@ def standing_of(change: SourceChange, now: datetime) -> str:
     if expires_at is not None and datetime.fromisoformat(expires_at) < now:
         return "expired"
     return str(change.member["state"])
+
+
+def invented_name(rng: Random) -> str:
+    """A name that nobody has."""
+    return f"{rng.choice(_FIRST)} {rng.choice(_LAST)}"
 
 
 def wire_time(instant: datetime) -> str:

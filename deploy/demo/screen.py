@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
@@ -22,26 +24,47 @@ from contracts.membership_updated import MembershipUpdatedV1
 from deploy.demo.books import Entry
 from deploy.demo.evidence import Parked
 from deploy.demo.scenario import Standing
+from deploy.demo.trace_tree import TreeLine
 
-__all__ = ["Progress", "Screen"]
+__all__ = ["Answered", "Bar", "Progress", "Screen"]
 
-_EVERY: Final = 500
 _SAMPLES: Final = 3
 _SHOWN: Final = 6
 # Of time, name, version, state, arrow, state and fields: what scrolls by must not sway.
 _WIDTHS: Final = (8, 22, 2, 9, 1, 9, 9)
+# Of time, source, what it is, and the answer.
+_ANSWER_WIDTHS: Final = (8, 17, 9, 12)
+_ACCEPTED: Final = 202
 _COLOURS: Final = {"active": "green", "suspended": "yellow", "expired": "red", "removed": "red", "pending": "cyan"}
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far it is: messages sent and settled of `total`, versions applied, events delivered."""
+class Bar:
+    """How much of something is done."""
 
+    name: str
+    done: int
     total: int
-    sent: int = 0
-    settled: int = 0
-    applied: int = 0
-    delivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is: bars for a terminal; for a pipe a line, whenever so many more of `total` are `done`."""
+
+    bars: Sequence[Bar]
+    done: int
+    total: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A webhook that was answered; `at` is aware."""
+
+    at: datetime
+    source: str
+    kind: str
+    status: int
 
 
 class Screen:
@@ -55,7 +78,7 @@ class Screen:
         self._animated = sys.stdout.isatty() and self._console.is_terminal and not self._console.is_dumb_terminal
         self._unicode = self._console.encoding.lower().startswith("utf")
         self._live: Live | None = None
-        self._said = 0
+        self._every = self._said = 0
 
     def say(self, line: str) -> None:
         """One line of what is going on; safe from other threads."""
@@ -65,30 +88,42 @@ class Screen:
         """What begins now."""
         self._console.print(f"[bold]{escape(line)}[/]", soft_wrap=not self._animated)
 
+    def chapter(self, line: str) -> None:
+        """What begins now, after a blank line."""
+        self._console.print()
+        self.step(line)
+
     @contextmanager
-    def following(self) -> Iterator[None]:
-        """Keep the live display up."""
+    def following(self, every: int) -> Iterator[None]:
+        """Keep the live display up; in a pipe, say how far it is once for `every` so many."""
+        self._every, self._said = every, 0
         if not self._animated:
             yield
             return
         # Refreshed by `show` alone: a thread of its own would read the events while they change.
         with Live(console=self._console, auto_refresh=False) as self._live:
             yield
+        self._live = None
 
-    def show(self, progress: Progress, events: Sequence[MembershipUpdatedV1], people: Mapping[str, Standing]) -> None:
+    def show_events(self, progress: Progress, events: Sequence[MembershipUpdatedV1], people: Mapping[str, Standing]) -> None:
         """Show how far it is and the last events."""
-        if self._live is not None:
-            self._live.update(self._frame(progress, events, people), refresh=True)
-            return
-        while self._said + _EVERY <= progress.settled:
-            self._said += _EVERY
-            delivered = f"{progress.delivered:,} events delivered"
-            self._console.print(f"  {self._said:,} of {progress.total:,} changes settled, {delivered}", soft_wrap=True)
+        self._show(progress, _WIDTHS, [_told(event, people) for event in list(events)[-_SHOWN:]])
 
-    def books(self, entries: Sequence[Entry]) -> None:
+    def show_answers(self, progress: Progress, answers: Sequence[Answered]) -> None:
+        """Show how far it is and the last answers."""
+        self._show(progress, _ANSWER_WIDTHS, [_answered(answer) for answer in list(answers)[-_SHOWN:]])
+
+    def _show(self, progress: Progress, widths: Sequence[int], rows: Sequence[tuple[str, ...]]) -> None:
+        if self._live is not None:
+            self._live.update(_frame(progress.bars, widths, rows), refresh=True)
+            return
+        if progress.done >= self._said + self._every:
+            self._said = progress.done - progress.done % self._every
+            self._console.print(f"  {progress.done:,} of {progress.total:,} {progress.said}", soft_wrap=True)
+
+    def books(self, entries: Sequence[Entry], title: str = "The books") -> None:
         """The books, line by line."""
-        self._console.print()
-        self.step("The books")
+        self.chapter(title)
         for entry in entries:
             self._line(f"{entry.name:<12} [bold]{entry.found:>6,}[/]  {self._mark(entry)}  [dim]{escape(entry.meaning)}[/]")
 
@@ -97,10 +132,20 @@ class Screen:
         samples = list({one.end: one for one in reversed(parked)}.values())[:_SAMPLES]
         if not samples:
             return
-        self._console.print()
-        self.step(f"{len(samples)} of the {len(parked)} parked messages, and why")
+        self.chapter(f"{len(samples)} of the {len(parked)} parked messages, and why")
         for one in samples:
             self._line(f"[yellow]{escape(one.reason)}[/]")
+
+    def tree(self, lines: Sequence[TreeLine]) -> None:
+        """A trace: each span with when it began and how long it took."""
+        plain = str.maketrans("", "") if self._unicode else str.maketrans("├└│─", "||| ")
+        width = max(len(line.drawn) + len(line.name) for line in lines)
+        for line in lines:
+            drawn = line.drawn.translate(plain)
+            timing = f"[dim]{line.after:>8.1f} ms[/] [bold]{line.lasted:>8.2f} ms[/]"
+            error = f" [red]{escape(line.error)}[/]" if line.error else ""
+            name = f"{escape(line.name)}{' ' * (width - len(drawn) - len(line.name))}"
+            self._line(f"[dim]{drawn}[/]{name}  {timing}  [dim]{line.kind.lower()}[/]{error}")
 
     def verdict(self, line: str, *, good: bool) -> None:
         """How it went."""
@@ -109,11 +154,10 @@ class Screen:
 
     def where_next(self) -> None:
         """Where to look next."""
-        self._console.print()
-        self.step("Where to look next")
+        self.chapter("Where to look next")
         pages = (
             ("make run", "the same, empty and staying up; it says how to reach it"),
-            (f"{_command()} --help", "add a company, publish a change, tail the events"),
+            (f"{_command()} --help", "add a company, send webhooks, tail the events"),
             ("docs/consumer.py", "how to use the events rightly, in 20 lines"),
             ("README.md", "the rooms, and the way of a change through them"),
         )
@@ -134,22 +178,25 @@ class Screen:
         good, bad = ("✓", "✗") if self._unicode else ("ok", "NOT")
         return f"[green]{good}[/]" if entry.balances else f"[bold red]{bad} must be {entry.expected:,}[/]"
 
-    def _frame(self, progress: Progress, events: Sequence[MembershipUpdatedV1], people: Mapping[str, Standing]) -> RenderableType:
-        bars = Table.grid(padding=(0, 2))
-        for name, done, total in (
-            ("sent", progress.sent, progress.total),
-            ("settled", progress.settled, progress.total),
-            ("delivered", progress.delivered, max(progress.applied, progress.delivered, 1)),
-        ):
-            bars.add_row(name, ProgressBar(total=total, completed=done, width=30), f"{done:,} of {total:,}")
-        told = Table.grid(padding=(0, 1))
-        for width in _WIDTHS:
-            told.add_column(min_width=width, no_wrap=True)
-        for event in list(events)[-_SHOWN:]:
-            told.add_row(*_told(event, people))
-        for _ in range(_SHOWN - len(events)):
-            told.add_row("")
-        return Padding(Group(bars, "", told), (0, 0, 0, 2))
+
+def _frame(bars: Sequence[Bar], widths: Sequence[int], rows: Sequence[tuple[str, ...]]) -> RenderableType:
+    above = Table.grid(padding=(0, 2))
+    for bar in bars:
+        above.add_row(bar.name, ProgressBar(total=bar.total, completed=bar.done, width=30), f"{bar.done:,} of {bar.total:,}")
+    below = Table.grid(padding=(0, 1))
+    for width in widths:
+        below.add_column(min_width=width, no_wrap=True)
+    for row in rows:
+        below.add_row(*row)
+    for _ in range(_SHOWN - len(rows)):
+        below.add_row("")
+    return Padding(Group(above, "", below), (0, 0, 0, 2))
+
+
+def _answered(answer: Answered) -> tuple[str, ...]:
+    taken = answer.status == _ACCEPTED
+    said = f"[green]{answer.status} accepted[/]" if taken else f"[yellow]{answer.status} {HTTPStatus(answer.status).phrase}[/]"
+    return f"[dim]{answer.at:%H:%M:%S}[/]", escape(answer.source), f"[dim]{answer.kind}[/]", said
 
 
 def _told(event: MembershipUpdatedV1, people: Mapping[str, Standing]) -> tuple[str, ...]:

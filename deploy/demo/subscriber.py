@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Final
 
 from contracts.membership_updated import MembershipUpdatedV1
@@ -24,6 +25,11 @@ class Subscriber:
         self.out_of_order = 0
         # Of the monotonic clock.
         self.last_at = time.monotonic()
+
+    async def listen(self, events: AsyncIterator[MembershipUpdatedV1]) -> None:
+        """Take events for as long as they come."""
+        async for event in events:
+            self.take(event)
 
     def take(self, event: MembershipUpdatedV1) -> None:
         """Take one event as it was delivered."""

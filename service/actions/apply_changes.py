@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final, assert_never
 
 from uuid_utils.compat import uuid7
 
 from service import translation
+from service.domain.backoff import Backoff
 from service.domain.change import Change, HoldPlaced, HoldReleased, InboxKey, Rules, TimePassed, UpstreamRemoval, UpstreamUpsert
 from service.domain.errors import Contention, UnfitData
 from service.domain.fold import Fold
@@ -23,11 +24,12 @@ from service.store.inbox import claim_messages, release_messages
 from service.store.member_events import insert_member_events
 from service.store.members import MemberKeys, delete_tombstones, insert_members, lock_members, update_members
 from service.store.outbox import insert_outbox
+from service.telemetry.metrics import UNMEASURED, Metrics
 
 __all__ = ["apply_changes"]
 
 _ATTEMPTS: Final = 6
-_PAUSE_SECONDS: Final = 0.01
+_BACKOFF: Final = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=320))
 
 _DUPLICATE: Final = Result(Outcome.DUPLICATE, "this message was taken in before")
 _NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "the company has no such connection")
@@ -38,7 +40,9 @@ class _EntangledError(Exception):
     """What one change gives up another one takes: they need a transaction each, which a single change never does."""
 
 
-async def apply_changes(db: Database, changes: Sequence[Change], *, default_grace_days: int) -> list[Result]:
+async def apply_changes(
+    db: Database, changes: Sequence[Change], *, default_grace_days: int, metrics: Metrics = UNMEASURED
+) -> list[Result]:
     """Apply changes in their order and answer what became of each, in the same order.
 
     One transaction for all of them; where the database refuses the data of one, the batch is split until that one stands alone
@@ -47,13 +51,14 @@ async def apply_changes(db: Database, changes: Sequence[Change], *, default_grac
     """
     if not changes:
         return []
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             return await _apply_together(db, changes, default_grace_days)
         except Contention:
-            if attempt == _ATTEMPTS - 1 and len(changes) == 1:
+            if attempt == _ATTEMPTS and len(changes) == 1:
                 raise
-            await asyncio.sleep(_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1))  # noqa: S311  # not a secret
+            metrics.contention_met()
+            await asyncio.sleep(_BACKOFF.after(attempt).total_seconds())
         except UnfitData as error:
             if len(changes) == 1:
                 return [Result(Outcome.REFUSED, str(error))]
@@ -61,9 +66,10 @@ async def apply_changes(db: Database, changes: Sequence[Change], *, default_grac
         except _EntangledError:
             break
     # In order: a member's later change must find its earlier one applied.
+    metrics.batch_split()
     middle = len(changes) // 2
-    first = await apply_changes(db, changes[:middle], default_grace_days=default_grace_days)
-    return first + await apply_changes(db, changes[middle:], default_grace_days=default_grace_days)
+    first = await apply_changes(db, changes[:middle], default_grace_days=default_grace_days, metrics=metrics)
+    return first + await apply_changes(db, changes[middle:], default_grace_days=default_grace_days, metrics=metrics)
 
 
 async def _apply_together(db: Database, changes: Sequence[Change], default_grace_days: int) -> list[Result]:

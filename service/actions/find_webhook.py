@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from service.domain.backoff import WHILE_AWAY
 from service.domain.errors import Park, Retry, Unavailable, Unforeseen
 from service.domain.member import CompanyId, ConnectionId
 from service.domain.webhooks.mapping import DEFAULT_MAPPING, InvalidMapping, WebhookMapping, webhook_mapping
@@ -22,8 +22,6 @@ __all__ = ["LastKnown", "OpenSecret", "SecretMissing", "WebhookSource", "find_we
 V = TypeVar("V")
 
 _AT_ONCE: Final = 4
-_FIRST_PAUSE_SECONDS: Final = 0.2
-_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 class SecretMissing(Exception):
@@ -143,7 +141,7 @@ class LastKnown(Generic[V]):
 
     async def _refresh(self, key: ConnectionId) -> V | None:
         clock = asyncio.get_running_loop().time
-        pause = _FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 async with asyncio.timeout(self._within), self._turn:
@@ -158,8 +156,8 @@ class LastKnown(Generic[V]):
                     message = str(error) if isinstance(error, Retry) else "the database does not answer"
                     raise Unavailable(message) from None
                 self.available = False
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads retries, no secret
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                failures += 1
+                await asyncio.sleep(WHILE_AWAY.after(failures).total_seconds())
             else:
                 self.available = True
                 return self._learnt(key, value)

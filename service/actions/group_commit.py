@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, TypeAlias
 
 import structlog
 
+from service.domain.backoff import WHILE_AWAY
 from service.domain.change import Change
 from service.domain.errors import Unavailable
-from service.domain.outcome import Outcome, Result
+from service.domain.outcome import Result
+from service.telemetry import names
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.traced import UNTRACED, Traced
+from service.telemetry.tracing import NO_TRACING, Tracing
 
 __all__ = ["Apply", "GroupCommit"]
 
 Apply: TypeAlias = Callable[[Sequence[Change]], Awaitable[list[Result]]]
 
 _log: Final = structlog.get_logger(__name__)
-_FIRST_PAUSE_SECONDS: Final = 0.2
-_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class _Waiting:
     order: int
     change: Change
     result: asyncio.Future[Result]
+    traced: Traced
 
 
 class GroupCommit:
@@ -38,21 +41,21 @@ class GroupCommit:
     side by side overtake each other, and the overtaken version would leave neither audit nor event.
     """
 
-    def __init__(self, apply: Apply, *, most: int = 500) -> None:
+    def __init__(self, apply: Apply, *, most: int = 500, tracing: Tracing = NO_TRACING, metrics: Metrics = UNMEASURED) -> None:
         self._apply = apply
+        self._metrics = metrics
+        self._tracing = tracing
         self._most = most
         self._waiting: list[_Waiting] = []
         self._work = asyncio.Event()
         self.available = True
-        # What became of the changes so far.
-        self.outcomes: Counter[Outcome] = Counter()
 
-    async def submit(self, change: Change, *, order: int) -> Result:
-        """Apply one change with those that are in flight; `order` is its place among them.
+    async def submit(self, change: Change, *, order: int, traced: Traced = UNTRACED) -> Result:
+        """Apply one change with those that are in flight; `order` is its place among them, `traced` its message's in a trace.
 
         While the database is away this waits. Raises what applying this very change raised, and nothing that its neighbours did.
         """
-        waiting = _Waiting(order, change, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(order, change, asyncio.get_running_loop().create_future(), traced)
         self._waiting.append(waiting)
         self._work.set()
         return await waiting.result
@@ -77,7 +80,8 @@ class GroupCommit:
 
     async def _settle(self, batch: Sequence[_Waiting]) -> None:
         try:
-            results = await self._apply_when_available([waiting.change for waiting in batch])
+            with self._tracing.over(names.APPLY_CHANGES, [waiting.traced for waiting in batch]):
+                results = await self._apply_when_available([waiting.change for waiting in batch])
         except Exception as error:  # noqa: BLE001  # each message answers for itself, whatever its change did
             if len(batch) == 1:
                 _answer(batch[0], error)
@@ -88,26 +92,35 @@ class GroupCommit:
                 await self._settle([waiting])
         else:
             for waiting, result in zip(batch, results, strict=True):
-                self.outcomes[result.outcome] += 1
                 _answer(waiting, result)
 
     async def _apply_when_available(self, changes: Sequence[Change]) -> list[Result]:
         """Apply, and while the database is away hold what is here: that spends no attempts, and the prefetch bounds it."""
-        pause = _FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
-                results = await self._apply(changes)
+                results = await self._measured(changes)
             except Unavailable as error:
                 if self.available:
                     _log.warning("database away, holding the messages in flight", held=len(changes), reason=str(error))
                 self.available = False
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads retries, no secret
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                failures += 1
+                await asyncio.sleep(WHILE_AWAY.after(failures).total_seconds())
             else:
                 if not self.available:
                     _log.info("database back")
                 self.available = True
                 return results
+
+    async def _measured(self, changes: Sequence[Change]) -> list[Result]:
+        began = perf_counter()
+        try:
+            results = await self._apply(changes)
+        except Exception as error:
+            self._metrics.applying_failed(perf_counter() - began, unavailable=isinstance(error, Unavailable))
+            raise
+        self._metrics.changes_applied((result.outcome for result in results), perf_counter() - began)
+        return results
 
 
 def _answer(waiting: _Waiting, answer: Result | Exception) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from service.domain.buckets import fair_share
 from service.store import leases
 from service.store.outbox import LEASES_CHANGED, wake_relays
+from service.telemetry.metrics import UNMEASURED, Metrics
 
 if TYPE_CHECKING:
     from service.domain.backlog import Backlog
@@ -24,7 +25,14 @@ async def prepare_buckets(database: Database) -> None:
         await leases.insert_bucket_leases(tx)
 
 
-async def hold_buckets(database: Database, backlog: Backlog, holder: UUID, ttl: timedelta, monotonic: Callable[[], float]) -> bool:
+async def hold_buckets(
+    database: Database,
+    backlog: Backlog,
+    holder: UUID,
+    ttl: timedelta,
+    monotonic: Callable[[], float],
+    metrics: Metrics = UNMEASURED,
+) -> bool:
     """Renew what is owned, shed what is over the fair share, take what is free under it; answers whether some are still to be shed.
 
     `monotonic` gives seconds. Raises Retry errors; the leases held locally end by their deadlines then.
@@ -39,7 +47,9 @@ async def hold_buckets(database: Database, backlog: Backlog, holder: UUID, ttl: 
         released = await leases.release_buckets(tx, holder, idle)
         renewed = await leases.renew_buckets(tx, holder, {n: f for n, f in fences.items() if n not in idle}, ttl)
         share = fair_share(live, holder)
-        taken = await leases.take_buckets(tx, holder, max(0, share - len(renewed)), ttl)
+        wanted = max(0, share - len(renewed))
+        lapsed = await leases.find_lapsed_buckets(tx) if wanted else set()
+        taken = await leases.take_buckets(tx, holder, wanted, ttl)
         if released or is_new:
             # Who lacks buckets takes them now, who has too many learns now that there is one relay more.
             await wake_relays(tx, LEASES_CHANGED)
@@ -49,10 +59,17 @@ async def hold_buckets(database: Database, backlog: Backlog, holder: UUID, ttl: 
         backlog.hold(number, fences[number], held_until)
     for number, fence in taken.items():
         backlog.hold(number, fence, held_until)
+    metrics.buckets_changed(
+        len(backlog.buckets),
+        taken=len(taken.keys() - lapsed),
+        taken_over=len(taken.keys() & lapsed),
+        released=len(released),
+        lost=len(fences.keys() - renewed - released),
+    )
     return _balance(backlog, share)
 
 
-async def release_buckets(database: Database, backlog: Backlog, holder: UUID) -> None:
+async def release_buckets(database: Database, backlog: Backlog, holder: UUID, metrics: Metrics = UNMEASURED) -> None:
     """Hand over at once: free every bucket with nothing in flight and say that this relay has ended; raises Retry errors."""
     idle = {number: bucket.fence for number, bucket in backlog.buckets.items() if not backlog.is_busy(number)}
     async with database.transaction() as tx:
@@ -61,6 +78,7 @@ async def release_buckets(database: Database, backlog: Backlog, holder: UUID) ->
         await wake_relays(tx, LEASES_CHANGED)
     for number in idle:
         backlog.lose(number)
+    metrics.buckets_changed(len(backlog.buckets), released=len(idle))
 
 
 def _balance(backlog: Backlog, share: int) -> bool:

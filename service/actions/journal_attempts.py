@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from service.domain.backoff import WHILE_AWAY
 from service.domain.errors import Contention, Retry, Unavailable
 from service.store.database import Database
 from service.store.lone_attempts import begin_attempt, end_attempts, forget_attempts
@@ -18,8 +18,6 @@ __all__ = ["AttemptJournal"]
 
 _log: Final = structlog.get_logger(__name__)
 _FORGET_AFTER: Final = timedelta(days=14)
-_FIRST_PAUSE_SECONDS: Final = 0.2
-_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 class AttemptJournal:
@@ -31,7 +29,7 @@ class AttemptJournal:
 
     async def begin(self, message: bytes) -> int:
         """Write an attempt down and answer how many earlier ones never ended; waits while the database is away."""
-        pause = _FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 async with self._database().transaction() as tx:
@@ -41,8 +39,8 @@ class AttemptJournal:
                 if self.available:
                     _log.warning("database away, holding a message that came back unanswered", reason=str(error))
                 self.available = False
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads retries, no secret
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                failures += 1
+                await asyncio.sleep(WHILE_AWAY.after(failures).total_seconds())
             else:
                 self.available = True
                 return unfinished - 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from time import time
 from typing import TYPE_CHECKING, Final, assert_never
 from uuid import UUID
 
 from service.clients.confirm_channel import Confirmed, Nacked, Outcome, Refused, Returned, Unknown
-from service.domain.buckets import retry_delay
+from service.domain.backoff import Backoff
 from service.store.outbox import (
     Claim,
     Found,
@@ -21,9 +23,10 @@ from service.store.outbox import (
     postpone_refused,
     sweep_keys,
 )
+from service.telemetry.metrics import UNMEASURED, Metrics
 
 if TYPE_CHECKING:
-    from service.clients.broker import Publisher
+    from service.actions.trace_window import PublishesWindows
     from service.domain.backlog import Backlog, Key
     from service.domain.outbox import ClaimedMessage
     from service.store.database import Database
@@ -39,6 +42,15 @@ _ROWS_SWEPT: Final = 5000
 _RECENT_IDS: Final = 5000
 # Of a bucket the refused rows are read in so many parts, by how often they were refused.
 _LEVELS: Final = 4
+_WORDS: Final[dict[type[Outcome], str]] = {
+    Confirmed: "confirmed",
+    Returned: "returned",
+    Nacked: "nacked",
+    Refused: "refused",
+    Unknown: "unknown",
+}
+# How long a refused message waits for its next try.
+_RETRY: Final = Backoff(timedelta(seconds=1), timedelta(seconds=60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ async def discover(database: Database, backlog: Backlog) -> bool:
     if not buckets:
         return False
     rows = max(_ROWS_LEAST, min(_ROWS_MOST, backlog.room // len(buckets)))
-    async with database.transaction() as tx:
+    async with database.statement() as tx:
         found = await discover_keys(tx, {bucket.number: bucket.watermark for bucket in buckets}, rows)
     seen: dict[int, int] = {}
     read = {bucket.number: bucket for bucket in buckets}
@@ -113,7 +125,7 @@ async def sweep_round(database: Database, backlog: Backlog) -> Round:
 
 
 async def _sweep(database: Database, backlog: Backlog, spans: Sequence[Span], rows: int) -> tuple[list[Found], int]:
-    async with database.transaction() as tx:
+    async with database.statement() as tx:
         found = await sweep_keys(tx, spans, rows)
     news = 0
     for key in found:
@@ -134,7 +146,7 @@ async def find_due(database: Database, backlog: Backlog) -> bool:
     keys = backlog.retrying + backlog.retry_room
     # Hashed keys lie evenly in the buckets: twice their share of what is wanted is enough.
     rows = max(1, min(_ROWS_SWEPT // (len(buckets) * _LEVELS), 1 + 2 * keys // len(buckets)))
-    async with database.transaction() as tx:
+    async with database.statement() as tx:
         due = await find_due_keys(tx, buckets, rows, keys)
     taken = [backlog.retry(key.bucket, key.order_key, key.last) for key in due]
     if not any(taken):
@@ -144,12 +156,13 @@ async def find_due(database: Database, backlog: Backlog) -> bool:
 
 async def publish_window(
     database: Database,
-    publisher: Publisher,
+    publisher: PublishesWindows,
     backlog: Backlog,
     holder: UUID,
     keys: Sequence[Key],
     monotonic: Callable[[], float],
     jitter: Callable[[], float],
+    metrics: Metrics = UNMEASURED,
 ) -> Settlement:
     """Claim the lowest row of each key and publish them; raises Retry errors, and then nothing was published.
 
@@ -158,8 +171,9 @@ async def publish_window(
     by_id = {key.order_key: key for key in keys}
     # Read before anything is awaited: a bucket lost meanwhile, even one taken again, then claims nothing.
     claims = [Claim(key.order_key, key.bucket, backlog.buckets[key.bucket].fence, key.floor, is_retry=key.is_retry) for key in keys]
+    asked = monotonic()
     try:
-        async with database.transaction() as tx:
+        async with database.statement() as tx:
             claimed = await claim_messages(tx, holder, claims)
     except BaseException:
         backlog.put_back(keys)
@@ -169,20 +183,32 @@ async def publish_window(
         if key.order_key not in rows:
             backlog.forget(key)
     now = monotonic()
+    metrics.window_claimed(now - asked)
     held = [row for row in claimed if backlog.holds(by_id[row.order_key], now)]
     backlog.put_back([by_id[row.order_key] for row in claimed if not backlog.holds(by_id[row.order_key], now)])
     outcomes = await publisher.publish_window(held)
+    _count(metrics, held, outcomes, monotonic() - now)
     return _settlement(by_id, held, outcomes, jitter)
+
+
+def _count(metrics: Metrics, rows: Sequence[ClaimedMessage], outcomes: Sequence[Outcome], seconds: float) -> None:
+    if rows:
+        now = time()
+        delays = (
+            now - row.occurred_at.timestamp() for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, Confirmed)
+        )
+        metrics.window_published((_WORDS[type(outcome)] for outcome in outcomes), delays, seconds)
 
 
 async def settle(database: Database, backlog: Backlog, settlement: Settlement) -> None:
     """Write down what became of a window, then let its keys go on; raises Retry errors, and then may be called again."""
-    if settlement.confirmed or settlement.refused:
-        async with database.transaction() as tx:
-            if settlement.confirmed:
-                await delete_published(tx, [row for _, row in settlement.confirmed])
-            if settlement.refused:
-                await postpone_refused(tx, [refusal for _, refusal in settlement.refused])
+    # Each for itself: what one of them has done is not done again by its repetition.
+    if settlement.confirmed:
+        async with database.statement() as tx:
+            await delete_published(tx, [row for _, row in settlement.confirmed])
+    if settlement.refused:
+        async with database.statement() as tx:
+            await postpone_refused(tx, [refusal for _, refusal in settlement.refused])
     taken = sum(key.is_retry for key, _ in settlement.confirmed)
     refused = sum(key.is_retry for key, _ in settlement.refused)
     if taken or refused:
@@ -204,7 +230,7 @@ def _settlement(
             case Confirmed():
                 settlement.confirmed.append((key, row.id))
             case Returned(error) | Nacked(error) | Refused(error):
-                delay = retry_delay(row.attempts + 1, jitter())
+                delay = _RETRY.after(row.attempts + 1, jitter)
                 settlement.refused.append((key, Refusal(row.id, row.attempts, delay, error)))
             case Unknown():
                 settlement.unsent.append(key)

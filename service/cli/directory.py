@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.cli.directory_setup import read_directory
 from service.cli.webhook_setup import WebhookSetup, create_secret, curl, read_setup, secret_key, signed_headers, webhook_url
 from service.domain.change import SOURCE_FIELDS, VersionKind
 from service.domain.errors import Contention, RollcallError
@@ -27,7 +28,7 @@ from service.store.companies import CompanyRow, find_company, insert_company, li
 from service.store.connections import ConnectionRow, insert_connection, list_connections
 from service.store.database import Database, Tx
 
-__all__ = ["add_to", "in_transaction"]
+__all__ = ["add_to", "existing_company", "existing_connection", "in_transaction"]
 
 T = TypeVar("T")
 
@@ -102,17 +103,29 @@ def add_connection(
         VersionKind | None,
         typer.Option(
             help="How its changes are ordered: a number per member, their updatedAt, or their arrival. "
-            "Default: sequence; updated_at with --webhook."
+            "Default: sequence; updated_at with --webhook; with --django or --csv what the mapping has."
         ),
     ] = None,
     fields: Annotated[
         str | None,
         typer.Option(
             help="The member fields that belong to the source, comma-separated; the others stay local. "
-            "Default: all; with --webhook those of its mapping."
+            "Default: all; with --webhook, --django or --csv those of the mapping."
         ),
     ] = None,
     webhook: Annotated[SchemeName | None, typer.Option(help="It sends webhooks, signed by this scheme.")] = None,
+    django: Annotated[str | None, typer.Option(metavar="URL", help="It is a Django REST framework API.")] = None,
+    csv: Annotated[str | None, typer.Option(metavar="LOCATION", help="It is a CSV: file:NAME below CSV_DIR, or a URL.")] = None,
+    directory: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Describes --django or --csv: path, auth, paging, pageSize, modifiedSince; delimiter, encoding; mapping=@FILE.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Where the key of --django or --csv is: env:ROLLCALL_SECRET_NAME or file:NAME.")
+    ] = None,
     secret: Annotated[
         str | None, typer.Option(help="Where the edge finds the webhooks' secret: env:ROLLCALL_SECRET_NAME or file:NAME.")
     ] = None,
@@ -126,25 +139,22 @@ def add_connection(
     url: Annotated[str | None, typer.Option(help="Of the edge, for what is printed; default http://localhost:PORT.")] = None,
 ) -> None:
     """Add a connection and print its id; with --webhook also where to post, and a request that works."""
+    asked = read_directory(django, csv, directory or [], key)
     setup = read_setup(webhook, hmac or [], mapping, secret, rate) if webhook is not None else None
     if setup is None and (secret or new_secret or hmac or mapping):
         raise typer.BadParameter("needed with --secret, --new-secret, --hmac and --mapping", param_hint="--webhook")
-    if fields is not None:
-        mapped = [field.strip() for field in fields.split(",") if field.strip()]
-    else:
-        mapped = sorted(SOURCE_FIELDS) if setup is None else setup.mapped_fields
-    kind_of_version = versions or (VersionKind.SEQUENCE if setup is None else VersionKind.UPDATED_AT)
-    if unknown := sorted(set(mapped) - SOURCE_FIELDS):
-        message = f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(SOURCE_FIELDS))}"
-        raise typer.BadParameter(message, param_hint="--fields")
-    if "name" not in mapped:
-        raise typer.BadParameter("name must be among them: a new member needs one", param_hint="--fields")
+    sources = [source for source in (asked, setup) if source is not None]
+    mapped = _fields_of_the_source(fields, [source.mapped_fields for source in sources])
+    kind_of_version = versions or (sources[0].versions if sources else VersionKind.SEQUENCE)
 
     settings = load_settings()
 
     async def add(tx: Tx) -> ConnectionRow:
-        owner = await _existing(tx, company)
-        row = await insert_connection(tx, owner.id, name, kind, kind_of_version, mapped)
+        owner = await existing_company(tx, company)
+        if asked is not None:
+            row = await asked.store(tx, owner.id, name, kind_of_version, mapped)
+        else:
+            row = await insert_connection(tx, owner.id, name, kind, kind_of_version, mapped)
         if setup is not None:
             await setup.store(tx, row.id, row.company_id)
             if new_secret:
@@ -158,8 +168,24 @@ def add_connection(
         message = f"{company} has a connection named {name} already"
         raise RollcallError(message) from None
     typer.echo(row.id)
+    if asked is not None:
+        again = f"rollcall connections test {row.id}"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"\nWhether it can be asked: {again}")
     if setup is not None:
         _show_request(settings, setup, row.id, url)
+
+
+def _fields_of_the_source(given: str | None, mapped: Sequence[Sequence[str]]) -> list[str]:
+    """The member fields that nobody else touches, of --fields or of the mappings; raises BadParameter."""
+    if given is None:
+        return sorted({field for fields in mapped for field in fields}) if mapped else sorted(SOURCE_FIELDS)
+    fields = [field.strip() for field in given.split(",") if field.strip()]
+    if unknown := sorted(set(fields) - SOURCE_FIELDS):
+        message = f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(SOURCE_FIELDS))}"
+        raise typer.BadParameter(message, param_hint="--fields")
+    if "name" not in fields:
+        raise typer.BadParameter("name must be among them: a new member needs one", param_hint="--fields")
+    return fields
 
 
 @connections.command("list")
@@ -169,7 +195,7 @@ def show_connections(
     """List the connections."""
 
     async def read(tx: Tx) -> Table:
-        owner = await _existing(tx, company) if company is not None else None
+        owner = await existing_company(tx, company) if company is not None else None
         names = {row.id: row.name for row in await list_companies(tx)}
         table = _table("id", "company", "name", "kind", "versions", "status", "fields of the source")
         for row in await list_connections(tx, owner.id if owner else None):
@@ -213,9 +239,20 @@ def _print(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else 1000, highlight=False).print(table)
 
 
-async def _existing(tx: Tx, id_or_name: str) -> CompanyRow:
+async def existing_company(tx: Tx, id_or_name: str) -> CompanyRow:
+    """The company of that id or name; raises RollcallError."""
     company = await find_company(tx, id_or_name)
     if company is None:
         message = f"there is no company {id_or_name}; `rollcall companies list` shows them"
         raise RollcallError(message)
     return company
+
+
+async def existing_connection(tx: Tx, id_or_name: str) -> ConnectionRow:
+    """The connection of that id, or of that name where it is the only one; raises RollcallError."""
+    found = [row for row in await list_connections(tx) if id_or_name in (str(row.id), row.name)]
+    if len(found) != 1:
+        problem = "there is no connection" if not found else "more than one company has a connection"
+        message = f"{problem} {id_or_name}; `rollcall connections list` shows them with their ids"
+        raise RollcallError(message)
+    return found[0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from service.cli.findings import Finding, Verdict, broken, odd, well
+from service.cli.secret_findings import secret_findings
+from service.cli.webhook_setup import secret_problem
 from service.clients.amqp_connection import BROKER_ERRORS, connected
 from service.clients.topology_check import QueueState, broker_version, check_topology, queue_families
 from service.domain.buckets import BUCKETS
@@ -24,6 +26,7 @@ from service.store.leases import read_ownership
 from service.store.migrate import pending_migrations
 from service.store.outbox import list_refusals, read_backlog
 from service.store.server import read_server_version
+from service.store.webhook_secrets import list_webhook_secrets
 
 __all__ = ["add_to"]
 
@@ -34,56 +37,27 @@ _OLD_BACKLOG: Final = timedelta(minutes=1)
 _REASONS: Final = 5
 
 
-class Verdict(Enum):
-    """What a finding means: its sign and its colour."""
-
-    WELL = ("✓", "green")
-    ODD = ("!", "yellow")
-    BROKEN = ("✗", "red")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is, and what to do."""
-
-    verdict: Verdict
-    about: str
-    text: str
-
-
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(doctor)
 
 
 def doctor() -> None:
-    """Check the database, the broker, the queues and the outbox; exit status 1 when something is broken."""
+    """Check the database, the broker, the queues, the outbox and the secrets; exit status 1 when something is broken."""
     settings = load_settings()
     console = Console(highlight=False, soft_wrap=True)
 
     async def examine() -> bool:
-        well = True
+        whole = True
         for check in (_database, _broker):
             async for finding in check(settings):
                 sign, colour = finding.verdict.value
                 console.print(Text.assemble((sign, colour), f" {finding.about}: {finding.text}"))
-                well = well and finding.verdict is not Verdict.BROKEN
-        return well
+                whole = whole and finding.verdict is not Verdict.BROKEN
+        return whole
 
     if not asyncio.run(examine()):
         raise typer.Exit(1)
-
-
-def _well(about: str, text: str) -> Finding:
-    return Finding(Verdict.WELL, about, text)
-
-
-def _odd(about: str, text: str) -> Finding:
-    return Finding(Verdict.ODD, about, text)
-
-
-def _broken(about: str, text: str) -> Finding:
-    return Finding(Verdict.BROKEN, about, text)
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
@@ -92,15 +66,15 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         db = await Database.connect(url, name="rollcall doctor", size=1, behind_pooler=settings.behind_pooler)
     except RollcallError as error:
-        yield _broken("database", f"{where}: {error}; start it or correct DATABASE_URL")
+        yield broken("database", f"{where}: {error}; start it or correct DATABASE_URL")
         return
     try:
-        for about, check in _CHECKS:
+        for about, check in [*_CHECKS, _Check("secrets", partial(_secrets, settings))]:
             try:
                 async with db.transaction() as tx:
                     findings = await check(tx)
             except RollcallError as error:
-                yield _broken(about, f"{where}: {error}")
+                yield broken(about, f"{where}: {error}")
                 return
             for finding in findings:
                 yield finding
@@ -117,22 +91,22 @@ async def _listening(url: str) -> Finding:
     try:
         db = await Database.connect(url, name="rollcall doctor", size=1)
     except RollcallError as error:
-        return _broken("notifications", f"{where}: {error}; correct DATABASE_LISTEN_URL")
+        return broken("notifications", f"{where}: {error}; correct DATABASE_LISTEN_URL")
     await db.close()
-    return _well("notifications", f"{where} answers")
+    return well("notifications", f"{where} answers")
 
 
 async def _server(tx: Tx) -> list[Finding]:
     version = await read_server_version(tx)
     if version < _OLDEST_POSTGRES:
-        return [_broken("database", f"PostgreSQL {version} answers; Rollcall needs {_OLDEST_POSTGRES} or newer")]
-    return [_well("database", f"PostgreSQL {version} answers")]
+        return [broken("database", f"PostgreSQL {version} answers; Rollcall needs {_OLDEST_POSTGRES} or newer")]
+    return [well("database", f"PostgreSQL {version} answers")]
 
 
 async def _migrations(tx: Tx) -> list[Finding]:
     if pending := await pending_migrations(tx):
-        return [_broken("migrations", f"`rollcall migrate` must apply {', '.join(pending)}")]
-    return [_well("migrations", "all applied")]
+        return [broken("migrations", f"`rollcall migrate` must apply {', '.join(pending)}")]
+    return [well("migrations", "all applied")]
 
 
 async def _clock(tx: Tx) -> list[Finding]:
@@ -142,39 +116,47 @@ async def _clock(tx: Tx) -> list[Finding]:
     # Whatever the question took on its way is no difference of the clocks.
     skew = max(before - theirs, theirs - after, timedelta())
     if skew > _MOST_SKEW:
-        return [_odd("clock", f"this host and the database differ by {skew.total_seconds():.1f} s; let both follow a time server")]
-    return [_well("clock", "this host and the database agree")]
+        return [odd("clock", f"this host and the database differ by {skew.total_seconds():.1f} s; let both follow a time server")]
+    return [well("clock", "this host and the database agree")]
 
 
 async def _outbox(tx: Tx) -> list[Finding]:
     backlog, ownership = await read_backlog(tx), await read_ownership(tx)
     findings = []
     if not backlog.messages:
-        findings.append(_well("outbox", "empty"))
+        findings.append(well("outbox", "empty"))
     else:
         age = backlog.oldest or timedelta()
         text = f"{backlog.messages:,} events wait, the oldest for {_rounded(age)}"
         late = age > _OLD_BACKLOG
-        findings.append(_odd("outbox", f"{text}; see below for why") if late else _well("outbox", text))
+        findings.append(odd("outbox", f"{text}; see below for why") if late else well("outbox", text))
     findings += [
-        _odd("outbox", f"{one.blocked_keys:,} blocked: {one.error}{_advice(one.error)}")
-        for one in await list_refusals(tx, _REASONS)
+        odd("outbox", f"{one.blocked_keys:,} blocked: {one.error}{_advice(one.error)}") for one in await list_refusals(tx, _REASONS)
     ]
     if not ownership.relays:
-        findings.append(_odd("relays", "none runs: events stay in the outbox; start `rollcall run relay`"))
+        findings.append(odd("relays", "none runs: events stay in the outbox; start `rollcall run relay`"))
     elif ownership.owned < BUCKETS:
         text = f"{BUCKETS - ownership.owned} of {BUCKETS} buckets have no owner; if that lasts, read the relays' logs"
-        findings.append(_odd("relays", text))
+        findings.append(odd("relays", text))
     else:
-        findings.append(_well("relays", f"{ownership.relays} own all {BUCKETS} buckets"))
+        findings.append(well("relays", f"{ownership.relays} own all {BUCKETS} buckets"))
     return findings
 
 
-_CHECKS: Final[tuple[tuple[str, Callable[[Tx], Awaitable[list[Finding]]]], ...]] = (
-    ("database", _server),
-    ("migrations", _migrations),
-    ("clock", _clock),
-    ("outbox", _outbox),
+async def _secrets(settings: Settings, tx: Tx) -> list[Finding]:
+    return secret_findings(await list_webhook_secrets(tx), partial(secret_problem, settings))
+
+
+class _Check(NamedTuple):
+    about: str
+    look: Callable[[Tx], Awaitable[list[Finding]]]
+
+
+_CHECKS: Final = (
+    _Check("database", _server),
+    _Check("migrations", _migrations),
+    _Check("clock", _clock),
+    _Check("outbox", _outbox),
 )
 
 
@@ -192,21 +174,21 @@ async def _broker(settings: Settings) -> AsyncIterator[Finding]:
             yield _version(broker_version(connection))
             queues, missing, different = await check_topology(connection)
     except Unavailable as error:
-        yield _broken("broker", f"{where}: {error}; start it or correct RABBITMQ_URL")
+        yield broken("broker", f"{where}: {error}; start it or correct RABBITMQ_URL")
         return
     except BROKER_ERRORS as error:
-        yield _broken(
+        yield broken(
             "broker", f"{where}: it does not let us look ({type(error).__name__}); the user needs configure, write and read"
         )
         return
     if missing:
-        yield _broken("topology", f"not there: {', '.join(missing)}; a worker declares all as it starts: `rollcall run worker`")
+        yield broken("topology", f"not there: {', '.join(missing)}; a worker declares all as it starts: `rollcall run worker`")
     if different:
-        yield _broken(
+        yield broken(
             "topology", f"there with other arguments: {', '.join(different)}; empty and delete them, a worker declares them anew"
         )
     if not missing and not different:
-        yield _well(
+        yield well(
             "topology", "every exchange and queue is as declared; bindings cannot be seen, a worker renews them as it starts"
         )
     for finding in _queues(queues):
@@ -216,10 +198,10 @@ async def _broker(settings: Settings) -> AsyncIterator[Finding]:
 def _version(version: str) -> Finding:
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     if len(numbers) < len(_OLDEST_RABBITMQ):
-        return _odd("broker", f"it answers, as {version}")
+        return odd("broker", f"it answers, as {version}")
     if tuple(numbers) < _OLDEST_RABBITMQ:
-        return _broken("broker", f"RabbitMQ {version} answers; Rollcall needs {'.'.join(map(str, _OLDEST_RABBITMQ))} or newer")
-    return _well("broker", f"RabbitMQ {version} answers")
+        return broken("broker", f"RabbitMQ {version} answers; Rollcall needs {'.'.join(map(str, _OLDEST_RABBITMQ))} or newer")
+    return well("broker", f"RabbitMQ {version} answers")
 
 
 def _queues(queues: dict[str, QueueState]) -> list[Finding]:
@@ -227,14 +209,14 @@ def _queues(queues: dict[str, QueueState]) -> list[Finding]:
     for family in queue_families():
         main, parked = queues.get(family.main.name), queues.get(family.parked.name)
         if main is not None and not main.consumers:
-            findings.append(_odd(family.main.name, f"{main.messages:,} wait and nobody consumes; start `rollcall run worker`"))
+            findings.append(odd(family.main.name, f"{main.messages:,} wait and nobody consumes; start `rollcall run worker`"))
         elif main is not None:
-            findings.append(_well(family.main.name, f"{main.messages:,} wait, consumers: {main.consumers}"))
+            findings.append(well(family.main.name, f"{main.messages:,} wait, consumers: {main.consumers}"))
         if parked is not None and parked.messages:
             text = f"{parked.messages:,} parked; `rollcall parked list` says why"
-            findings.append(_odd(family.parked.name, text))
+            findings.append(odd(family.parked.name, text))
         elif parked is not None:
-            findings.append(_well(family.parked.name, "empty"))
+            findings.append(well(family.parked.name, "empty"))
     return findings
 
 

@@ -20,6 +20,7 @@ from contracts.member_changed import MemberChangedV1
 from contracts.membership_updated import MembershipUpdatedV1
 from service.actions.replay_events import Past, replay_events
 from service.cli.directory import in_transaction
+from service.cli.tracing import traced_command
 from service.clients.broker import Publisher
 from service.clients.events import listening_to_events
 from service.clients.inbound import InboundPublisher
@@ -29,6 +30,8 @@ from service.settings import load_settings
 from service.store.companies import find_company
 from service.store.connections import ConnectionRow, list_connections
 from service.store.database import Database, Tx
+from service.telemetry import names
+from service.telemetry.tracing import SpanKind
 
 __all__ = ["add_to"]
 
@@ -89,14 +92,34 @@ def publish(
         message = MemberChangedV1.from_json(json.dumps(body))
     except ValidationError as error:
         raise RollcallError(describe(error)) from None
-    envelope = Envelope(id=str(uuid7()), source="rollcall publish", type=MEMBER_CHANGED.message_type, time=now)
+    identity = str(uuid7())
 
-    async def send() -> None:
+    async def send(envelope: Envelope) -> None:
         async with InboundPublisher.connected(settings.rabbitmq_url.get_secret_value()) as publisher:
             await publisher.publish(MEMBER_CHANGED, envelope, message.to_json())
 
-    asyncio.run(send())
-    typer.echo(envelope.id)
+    with traced_command(settings, names.send_span(MEMBER_CHANGED.exchange.name), SpanKind.PRODUCER) as traced:
+        traced.note(
+            {
+                names.MESSAGING_SYSTEM: names.RABBITMQ,
+                names.MESSAGING_OPERATION_NAME: names.SEND,
+                names.MESSAGING_OPERATION_TYPE: names.SEND,
+                names.MESSAGING_DESTINATION_NAME: f"{MEMBER_CHANGED.exchange.name}:{MEMBER_CHANGED.routing_key}",
+                names.MESSAGING_MESSAGE_ID: identity,
+            }
+        )
+        asyncio.run(
+            send(
+                Envelope(
+                    id=identity,
+                    source="rollcall publish",
+                    type=MEMBER_CHANGED.message_type,
+                    time=now,
+                    traceparent=traced.traceparent,
+                )
+            )
+        )
+    typer.echo(identity)
 
 
 @events.command()

@@ -129,54 +129,59 @@ def show(
         raise RollcallError(_not_found([message_id]))
 
 
-@parked.command()
-def replay(
-    ids: Ids = None,
-    queue: Queue = None,
-    reason: Reason = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    everything: All = False,
-    yes: Yes = False,
-) -> None:
-    """Send parked messages to their queue again, under the same id and trace."""
-    selection = _chosen(ids, reason, older_than, newer_than, everything=everything)
-    _act("replay", "replayed", ParkedQueue.replay, selection, queue, yes=yes or bool(ids))
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """What can be done with parked messages; one that cannot be undone is asked for also where each is named."""
+
+    name: str
+    done: str
+    meaning: str
+    act: _Act
+    undoable: bool
 
 
-@parked.command()
-def drop(
-    ids: Ids = None,
-    queue: Queue = None,
-    reason: Reason = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    everything: All = False,
-    yes: Yes = False,
-) -> None:
-    """Delete parked messages for good."""
-    selection = _chosen(ids, reason, older_than, newer_than, everything=everything)
-    _act("drop", "dropped", ParkedQueue.drop, selection, queue, yes=yes)
+_VERBS: Final = (
+    _Verb(
+        "replay", "replayed", "Send parked messages to their queue again, under the same id and trace.", ParkedQueue.replay, True
+    ),
+    _Verb("drop", "dropped", "Delete parked messages for good.", ParkedQueue.drop, False),
+)
 
 
-def _chosen(
-    ids: list[str] | None, reason: str | None, older_than: timedelta | None, newer_than: timedelta | None, *, everything: bool
-) -> _Selection:
-    if not (ids or reason or older_than or newer_than or everything):
-        raise typer.BadParameter("say which: by id, --reason, --older-than, --newer-than, or --all")
-    if everything and ids:
-        raise typer.BadParameter("either ids or --all")
-    return _Selection(datetime.now(UTC), frozenset(ids or ()), reason, older_than, newer_than)
+def _command(verb: _Verb) -> Callable[..., None]:
+    """The command of a verb: which messages are meant is said in the same way for all."""
+
+    def command(
+        ids: Ids = None,
+        queue: Queue = None,
+        reason: Reason = None,
+        older_than: OlderThan = None,
+        newer_than: NewerThan = None,
+        everything: All = False,
+        yes: Yes = False,
+    ) -> None:
+        if not (ids or reason or older_than or newer_than or everything):
+            raise typer.BadParameter("say which: by id, --reason, --older-than, --newer-than, or --all")
+        if everything and ids:
+            raise typer.BadParameter("either ids or --all")
+        selection = _Selection(datetime.now(UTC), frozenset(ids or ()), reason, older_than, newer_than)
+        _do(verb, selection, queue, yes=yes or (verb.undoable and bool(ids)))
+
+    return command
 
 
-def _act(verb: str, done: str, act: _Act, selection: _Selection, queue: str | None, *, yes: bool) -> None:
+for _verb in _VERBS:
+    parked.command(_verb.name, help=_verb.meaning)(_command(_verb))
+
+
+def _do(verb: _Verb, selection: _Selection, queue: str | None, *, yes: bool) -> None:
     if not yes:
         # Counted first and given back: nobody holds the messages while somebody thinks.
         count = asyncio.run(_count(selection, queue))
         if not count:
             typer.echo("nothing parked fits")
             return
-        typer.confirm(f"{verb} {count:,} parked message{'s' if count > 1 else ''}?", abort=True)
+        typer.confirm(f"{verb.name} {count:,} parked message{'s' if count > 1 else ''}?", abort=True)
     else:
         count = None
     found: set[str] = set()
@@ -189,14 +194,14 @@ def _act(verb: str, done: str, act: _Act, selection: _Selection, queue: str | No
                 meant = [message for message in page if selection.takes(message)]
                 # What was parked after the count lies behind what was counted.
                 meant = meant if count is None else meant[: count - number]
-                await act(source, meant)
+                await verb.act(source, meant)
                 number += len(meant)
                 found.update(message.id for message in meant if message.id in selection.ids)
 
     try:
         asyncio.run(work())
     finally:
-        typer.echo(f"{done} {number:,}")
+        typer.echo(f"{verb.done} {number:,}")
     if missing := selection.ids - found:
         raise RollcallError(_not_found(sorted(missing)))
 

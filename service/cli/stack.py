@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -51,6 +52,9 @@ def dev(
             port=port,
             log_format="console" if sys.stderr.isatty() else "json",
         )
+        if settings.allow_networks is None:
+            # What somebody tries here is on this machine.
+            settings = settings.model_copy(update={"allow_networks": (ip_network("127.0.0.0/8"), ip_network("::1/128"))})
         if settings.secrets_dir is None:
             # So that `--new-secret` works at once; gone with the stack, as its data is.
             settings = settings.model_copy(update={"secrets_dir": Path(own_secrets)})
@@ -71,6 +75,6 @@ def dev(
 
 
 def demo() -> None:
-    """Start everything, feed 2,000 changes, watch what comes out and check the books; given URLs are used, with data of its own."""
+    """Start everything, feed 2,000 changes and 200 webhooks, watch, check the books; given URLs are used, with data of its own."""
     if not perform(*given_urls()):
         raise typer.Exit(1)

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import typer
 from uuid_utils.compat import uuid7
 
+from service.cli.mapping_file import read_mapping
+from service.domain.change import VersionKind
 from service.domain.errors import RollcallError
 from service.domain.member import CompanyId, ConnectionId
 from service.domain.webhooks.mapping import DEFAULT_MAPPING, InvalidMapping, WebhookMapping, webhook_mapping
@@ -22,18 +23,20 @@ from service.domain.webhooks.schemes import InvalidScheme, Scheme, SchemeName, s
 from service.domain.webhooks.signatures import sign
 from service.settings import SecretUnavailable, Settings, is_reference, resolve_secret
 from service.store.database import Tx
-from service.store.secret_grants import grant_secret
-from service.store.webhook_secrets import insert_webhook_secret
+from service.store.secret_grants import offer_secret
+from service.store.webhook_secrets import WebhookSecret, insert_webhook_secret
 from service.store.webhooks import WebhookRow, insert_webhook
 
 __all__ = [
     "WebhookSetup",
+    "add_secret",
     "create_secret",
     "curl",
     "mapping_of",
     "read_setup",
     "scheme_of",
     "secret_key",
+    "secret_problem",
     "signed_headers",
     "webhook_url",
 ]
@@ -57,8 +60,13 @@ class WebhookSetup:
         """The member fields that the mapping fills."""
         return (DEFAULT_MAPPING if self.mapping is None else webhook_mapping(self.mapping)).mapped_fields
 
+    @property
+    def versions(self) -> VersionKind:
+        """How webhooks are ordered where nothing else is said."""
+        return VersionKind.UPDATED_AT
+
     async def store(self, tx: Tx, connection_id: ConnectionId, company_id: CompanyId) -> None:
-        """Write it, and grant the company its secret: whoever runs this command is the operator."""
+        """Write it with its secret; raises RollcallError."""
         await insert_webhook(
             tx,
             connection_id,
@@ -68,8 +76,17 @@ class WebhookSetup:
             mapping=self.mapping,
             rate_per_second=self.rate_per_second,
         )
-        await grant_secret(tx, company_id, self.reference)
-        await insert_webhook_secret(tx, connection_id, company_id, self.reference)
+        await add_secret(tx, connection_id, company_id, self.reference)
+
+
+async def add_secret(tx: Tx, connection_id: ConnectionId, company_id: CompanyId, reference: str) -> None:
+    """Add a secret to a connection, and grant it: whoever runs this is the operator. Raises RollcallError where it was revoked."""
+    if not await offer_secret(tx, company_id, reference):
+        # Taking it back was a decision of its own; nothing that comes along undoes it.
+        again = shlex.join(["rollcall", "secrets", "grant", str(company_id), reference])
+        message = f"{reference} was revoked for this company; `{again}` gives it back"
+        raise RollcallError(message)
+    await insert_webhook_secret(tx, connection_id, company_id, reference)
 
 
 def read_setup(name: SchemeName, pairs: list[str], mapping: Path | None, reference: str | None, rate: int) -> WebhookSetup:
@@ -96,13 +113,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _mapping(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
-    try:
-        described = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        message = f"{path} cannot be read as JSON ({type(error).__name__})"
-        raise typer.BadParameter(message, param_hint="--mapping") from None
-    if not isinstance(described, dict):
-        raise typer.BadParameter("a mapping is a JSON object", param_hint="--mapping")
+    described = read_mapping(path, "--mapping")
     try:
         webhook_mapping(described)
     except InvalidMapping as error:
@@ -129,7 +140,7 @@ def create_secret(settings: Settings, reference: str) -> None:
         raise RollcallError(message) from None
 
 
-def scheme_of(row: WebhookRow) -> Scheme:
+def scheme_of(row: WebhookRow | WebhookSecret) -> Scheme:
     """The scheme of a stored connection; raises RollcallError."""
     try:
         return scheme(SchemeName(row.scheme), row.settings)
@@ -151,6 +162,15 @@ def secret_key(settings: Settings, by: Scheme, reference: str) -> bytes:
         return by.key(resolve_secret(reference, settings.secrets_dir).get_secret_value())
     except (SecretUnavailable, InvalidScheme) as error:
         raise RollcallError(str(error)) from None
+
+
+def secret_problem(settings: Settings, row: WebhookSecret, reference: str) -> str | None:
+    """Why this process cannot use a connection's secret, without its value; None where it can."""
+    try:
+        secret_key(settings, scheme_of(row), reference)
+    except RollcallError as error:
+        return str(error)
+    return None
 
 
 def webhook_url(settings: Settings, connection_id: ConnectionId, base: str | None) -> str:

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import orjson
 import typer
@@ -17,8 +18,10 @@ from contracts.envelope import Envelope
 from contracts.errors import describe
 from contracts.webhook_received import WebhookReceivedV1
 from service import translation
-from service.cli.directory import connections, in_transaction
+from service.cli.directory import connections, existing_connection, in_transaction
+from service.cli.tracing import traced_command
 from service.cli.webhook_setup import (
+    add_secret,
     create_secret,
     curl,
     mapping_of,
@@ -31,14 +34,14 @@ from service.clients.webhook_sender import send_webhook
 from service.domain.change import UpstreamUpsert
 from service.domain.errors import Park, RollcallError
 from service.domain.webhooks.mapping import Ignored
-from service.settings import is_reference, load_settings
-from service.store.connections import list_connections
+from service.settings import Settings, is_reference, load_settings
 from service.store.database import Tx
-from service.store.secret_grants import grant_secret
-from service.store.webhook_secrets import insert_webhook_secret, retire_webhook_secrets
+from service.store.webhook_secrets import retire_webhook_secrets
 from service.store.webhooks import WebhookRow, find_webhook
+from service.telemetry import names
+from service.telemetry.tracing import SpanKind
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "check_webhooks", "preview_webhook"]
 
 webhooks = typer.Typer(no_args_is_help=True, help="Webhooks, as a source sends them.")
 
@@ -51,8 +54,6 @@ Data = Annotated[str, typer.Option(help="The payload, a JSON object; @FILE reads
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(webhooks, name="webhooks")
-    connections.command("test")(check)
-    connections.command("preview")(preview)
     connections.command("rotate")(rotate)
 
 
@@ -77,22 +78,29 @@ def send(
     if dry_run:
         typer.echo(curl(target, headers, body))
         return
-    try:
-        status, answer = send_webhook(target, headers, body)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--url") from None
+    with traced_command(settings, names.POST, SpanKind.CLIENT) as traced:
+        if traced.traceparent is not None:
+            headers.append(("traceparent", traced.traceparent))
+        try:
+            status, answer = send_webhook(target, headers, body)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--url") from None
+        where = urlsplit(target)
+        traced.note(
+            {
+                names.HTTP_REQUEST_METHOD: names.POST,
+                names.HTTP_STATUS_CODE: status,
+                names.SERVER_ADDRESS: where.hostname or "",
+                names.SERVER_PORT: where.port or (443 if where.scheme == "https" else 80),
+            }
+        )
     typer.echo(f"{status} {answer}")
     if status != _ACCEPTED:
         raise typer.Exit(1)
 
 
-def check(
-    connection: Connection,
-    url: Annotated[str | None, typer.Option(help="Of the edge; default http://localhost:PORT.")] = None,
-) -> None:
-    """Say whether a connection's webhooks can be taken: its secrets, its mapping, and where to post."""
-    settings = load_settings()
-    row = in_transaction(lambda tx: _webhook(tx, connection))
+def check_webhooks(settings: Settings, row: WebhookRow, url: str | None) -> None:
+    """Say whether a connection's webhooks can be taken: its secrets, its mapping, and where to post; raises RollcallError."""
     console = Console(highlight=False, soft_wrap=True)
     by = scheme_of(row)
     usable = 0
@@ -111,12 +119,13 @@ def check(
     console.print(f"rate     {row.rate_per_second} a second")
     console.print(f"post to  {webhook_url(settings, row.connection_id, url)}")
     if not usable:
-        raise RollcallError("no secret can be used here: webhooks are answered 503 where the edge sees the same")
+        raise RollcallError(
+            "no secret can be used here: webhooks are answered 503 where the edge sees the same; see `rollcall doctor`"
+        )
 
 
-def preview(connection: Connection, data: Data) -> None:
-    """Show the change that a payload would mean; nothing is sent or stored."""
-    row = in_transaction(lambda tx: _webhook(tx, connection))
+def preview_webhook(row: WebhookRow, data: str) -> None:
+    """Show the change that a payload would mean; raises RollcallError."""
     now = datetime.now(UTC)
     try:
         message = WebhookReceivedV1(
@@ -164,8 +173,7 @@ def rotate(
     secret_key(settings, scheme_of(row), secret)
 
     async def write(tx: Tx) -> list[str]:
-        await grant_secret(tx, row.company_id, secret)
-        await insert_webhook_secret(tx, row.connection_id, row.company_id, secret)
+        await add_secret(tx, row.connection_id, row.company_id, secret)
         return await retire_webhook_secrets(tx, row.connection_id, secret, timedelta(hours=keep_old_hours))
 
     for reference in in_transaction(write):
@@ -183,12 +191,7 @@ def _data(text: str) -> bytes:
 
 
 async def _webhook(tx: Tx, id_or_name: str) -> WebhookRow:
-    found = [row for row in await list_connections(tx) if id_or_name in (str(row.id), row.name)]
-    if len(found) != 1:
-        problem = "there is no connection" if not found else "more than one company has a connection"
-        message = f"{problem} {id_or_name}; `rollcall connections list` shows them with their ids"
-        raise RollcallError(message)
-    row = await find_webhook(tx, found[0].id)
+    row = await find_webhook(tx, (await existing_connection(tx, id_or_name)).id)
     if row is None:
         message = f"connection {id_or_name} takes no webhooks; `rollcall connections add --webhook` makes one that does"
         raise RollcallError(message)

@@ -10,15 +10,21 @@ from typing import Final
 import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import ChannelInvalidStateError
 
 from service.domain.errors import Unavailable
 
-__all__ = ["BROKER_ERRORS", "connected"]
+__all__ = ["BROKER_ERRORS", "connected", "says_closed"]
 
 _SECONDS: Final = 10.0
 
 # What the client library raises where the broker is away, does not answer in time, or refuses.
 BROKER_ERRORS: Final = (AMQPError, OSError, TimeoutError)
+
+
+def says_closed(error: BaseException) -> bool:
+    """Whether an error is what the client library raises for a closed connection or channel, a plain RuntimeError among them."""
+    return isinstance(error, ChannelInvalidStateError) or (type(error) is RuntimeError and str(error).endswith(" closed"))
 
 
 @asynccontextmanager

@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
-import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError
 
 from contracts.channels import EVENTS, MEMBERSHIP_UPDATED, membership_updated_routing_key
 from contracts.membership_updated import MembershipUpdatedV1
+from service.clients.amqp_connection import BROKER_ERRORS, connected
 from service.domain.errors import Unavailable
 
 __all__ = ["listening_to_events"]
@@ -24,15 +23,10 @@ _PREFETCH: Final = 200
 @asynccontextmanager
 async def listening_to_events(url: str, company_id: UUID | None = None) -> AsyncIterator[AsyncIterator[MembershipUpdatedV1]]:
     """Events from now on, all or one company's, over a queue that ends with the listener; raises Unavailable."""
-    try:
-        connection = await aio_pika.connect(url, timeout=_SECONDS)
-    except (AMQPError, OSError, TimeoutError) as error:
-        message = f"the broker does not answer ({type(error).__name__})"
-        raise Unavailable(message) from None
-    async with connection:
+    async with connected(url) as connection:
         try:
             queue = await _bound_queue(connection, company_id)
-        except (AMQPError, OSError, TimeoutError) as error:
+        except BROKER_ERRORS as error:
             message = f"the broker gives no queue for the events ({type(error).__name__})"
             raise Unavailable(message) from None
         async with queue.iterator() as messages:

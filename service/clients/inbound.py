@@ -8,10 +8,11 @@ from typing import Final, Self
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.exceptions import DeliveryError
 
 from contracts.channels import Channel
 from contracts.envelope import Envelope
+from service.clients import amqp_connection
 from service.domain.errors import Unavailable
 
 __all__ = ["InboundPublisher", "NotDeliveredError"]
@@ -33,12 +34,7 @@ class InboundPublisher:
     @asynccontextmanager
     async def connected(cls, url: str) -> AsyncIterator[Self]:
         """A publisher over a connection of its own; raises Unavailable."""
-        try:
-            connection = await aio_pika.connect(url, timeout=_SECONDS)
-        except (AMQPError, OSError, TimeoutError) as error:
-            message = f"the broker does not answer ({type(error).__name__})"
-            raise Unavailable(message) from None
-        async with connection:
+        async with amqp_connection.connected(url) as connection:
             yield cls(await connection.channel(publisher_confirms=True, on_return_raises=True))
 
     async def publish(self, channel: Channel, envelope: Envelope, body: bytes, *, routing_key: str | None = None) -> None:
@@ -60,6 +56,6 @@ class InboundPublisher:
         except DeliveryError:
             text = f"no queue took it: is a worker's queue bound to {channel.exchange.name}?"
             raise NotDeliveredError(text) from None
-        except (AMQPError, OSError, TimeoutError) as error:
+        except amqp_connection.BROKER_ERRORS as error:
             text = f"the broker did not confirm ({type(error).__name__})"
             raise Unavailable(text) from None

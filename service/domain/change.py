@@ -110,6 +110,8 @@ class _Upstream:
     inbox_key: InboxKey | None = None
     # A row of a snapshot may repeat the version that it confirms; an event may not.
     from_snapshot: bool = False
+    # When that snapshot began to be read: what another way told of the member since then is newer.
+    snapshot_began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,8 @@ class Refused:
 
 Decision: TypeAlias = Transition | Unchanged | Stale | Conflict | Refused
 
+_TOLD_SINCE: Final = Stale("this member was told of after the snapshot began")
+
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
@@ -111,6 +113,8 @@ def _decide_upstream(member: Member | None, namesake: Member | None, change: Ups
     match = identify(change, member, namesake)
     if isinstance(match, Mismatch):
         return Conflict(match.reason)
+    if match.takes_over and match.member is not None and _told_since(match.member, change):
+        return _TOLD_SINCE
     return _upsert(match, change, setting, remembered)
 
 
@@ -136,15 +140,22 @@ def _inadmissible(change: UpstreamChange, setting: _Setting) -> Refused | None:
 
 def _overtaken(known: Member, change: UpstreamChange, version: int | None, now: datetime) -> Unchanged | Stale | Conflict | None:
     """The answer to a change that is not newer than what was applied, None for one that is."""
-    if version is None or known.source_version is None or version > known.source_version:
-        return None
-    if version < known.source_version:
-        return Stale("a newer version of this member was applied already")
-    if change.source_hash == known.source_hash:
-        return Unchanged(replace(known, upstream_applied_at=now))
-    if change.from_snapshot:
-        return None
-    return Conflict("the same version of this member was applied with other content")
+    if version is not None and known.source_version is not None:
+        if version > known.source_version:
+            return None
+        if version < known.source_version:
+            return Stale("a newer version of this member was applied already")
+        if change.source_hash == known.source_hash:
+            return Unchanged(replace(known, upstream_applied_at=now))
+        if not change.from_snapshot:
+            return Conflict("the same version of this member was applied with other content")
+    return _TOLD_SINCE if _told_since(known, change) else None
+
+
+def _told_since(known: Member, change: UpstreamChange) -> bool:
+    """Whether another way told of the member after the snapshot began that the change is from."""
+    began_at, applied_at = change.snapshot_began_at, known.upstream_applied_at
+    return began_at is not None and applied_at is not None and applied_at >= began_at
 
 
 def _remove(

@@ -4,12 +4,28 @@ RollcallError
 ├── Retry          try again, nothing was done
 │   ├── Unavailable    infrastructure is away: wait for it, spend no attempts
 │   ├── Contention     another transaction was in the way: run the same transaction again
-│   └── Unforeseen     there is no rule for it yet: try again later, a limited number of times
+│   ├── Unforeseen     there is no rule for it yet: try again later, a limited number of times
+│   └── SourceUnavailable  a directory does not answer now: read it again later
 └── Park           trying again cannot help until somebody acts
-    └── UnfitData      the data cannot be stored
+    ├── UnfitData      the data cannot be stored
+    ├── SourceRefused  a directory does not let us in: nobody asks it again until somebody acts
+    └── SourceBroken   a directory answers what cannot be read
 """
 
-__all__ = ["Contention", "Park", "Retry", "RollcallError", "Unavailable", "UnfitData", "Unforeseen"]
+from datetime import timedelta
+
+__all__ = [
+    "Contention",
+    "Park",
+    "Retry",
+    "RollcallError",
+    "SourceBroken",
+    "SourceRefused",
+    "SourceUnavailable",
+    "Unavailable",
+    "UnfitData",
+    "Unforeseen",
+]
 
 
 class RollcallError(Exception):
@@ -38,3 +54,19 @@ class Park(RollcallError):
 
 class UnfitData(Park):
     """The database refused the data; the text names the rule, never the values."""
+
+
+class SourceUnavailable(Retry):
+    """A directory cannot be read at the moment: unreachable, too slow, 5xx or 429; `retry_after` is the time that it asked for."""
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SourceRefused(Park):
+    """A directory does not accept our key (401, 403); the connection waits for somebody to act."""
+
+
+class SourceBroken(Park):
+    """A directory answers, but not what a directory is; the text says what is wrong and where, never a value."""

@@ -13,7 +13,7 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["CompanyRow", "find_company", "grace_of_companies", "insert_company", "list_companies"]
+__all__ = ["CompanyRow", "find_company", "grace_of_companies", "insert_company", "list_companies", "offer_company"]
 
 _SQL: Final = queries("companies")
 
@@ -33,6 +33,11 @@ async def insert_company(tx: Tx, name: str, time_zone: str, grace_days: int | No
     """Add a company; raises Contention where the name is taken."""
     (record,) = await tx.fetch(_SQL["insert_company"].sql, name, time_zone, grace_days)
     return CompanyRow(**record)
+
+
+async def offer_company(tx: Tx, name: str) -> None:
+    """Add a company, where there is none of that name."""
+    await tx.execute(_SQL["offer_company"].sql, name)
 
 
 async def list_companies(tx: Tx) -> list[CompanyRow]:

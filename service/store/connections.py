@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.change import Rules, VersionKind
 from service.domain.member import CompanyId, ConnectionId
@@ -14,7 +14,18 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["ConnectionRow", "insert_connection", "list_connections", "rules_of_connections"]
+__all__ = [
+    "ConnectionRow",
+    "DirectoryRow",
+    "find_default_directory",
+    "find_directory",
+    "insert_connection",
+    "insert_directory",
+    "list_connections",
+    "move_default_directory",
+    "offer_default_directory",
+    "rules_of_connections",
+]
 
 _SQL: Final = queries("connections")
 _RULES: Final = _SQL["rules_of_connections"].sql
@@ -32,6 +43,25 @@ class ConnectionRow:
     mapped_fields: list[str]
     status: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryRow:
+    """A connection's directory and where its syncs stand; `secret_revoked` where the company may no longer use the key."""
+
+    connection_id: ConnectionId
+    company_id: CompanyId
+    name: str
+    kind: str
+    version_kind: str
+    mapped_fields: list[str]
+    status: str
+    directory: Mapping[str, Any]
+    secret_reference: str | None
+    secret_revoked: bool
+    last_full_sync_at: datetime | None
+    last_incremental_sync_at: datetime | None
+    incremental_watermark: datetime | None
 
 
 async def insert_connection(
@@ -60,3 +90,49 @@ async def rules_of_connections(tx: Tx, ids: Collection[ConnectionId], default_gr
         )
         for record in records
     }
+
+
+async def insert_directory(
+    tx: Tx,
+    company_id: CompanyId,
+    name: str,
+    kind: str,
+    version_kind: VersionKind,
+    mapped_fields: Sequence[str],
+    directory: Mapping[str, Any],
+    secret_reference: str | None,
+) -> ConnectionRow:
+    """Add a connection to a directory; raises Contention where the name is taken, UnfitData where the secret was never granted."""
+    (record,) = await tx.fetch(
+        _SQL["insert_directory"].sql, company_id, name, kind, version_kind, mapped_fields, directory, secret_reference
+    )
+    return ConnectionRow(**record)
+
+
+async def find_directory(tx: Tx, connection_id: ConnectionId) -> DirectoryRow | None:
+    """The directory of a connection that has one; archived connections too."""
+    record = await tx.fetchrow(_SQL["find_directory"].sql, connection_id)
+    return DirectoryRow(**record) if record else None
+
+
+async def offer_default_directory(
+    tx: Tx,
+    company_id: CompanyId,
+    version_kind: VersionKind,
+    mapped_fields: Sequence[str],
+    directory: Mapping[str, Any],
+    secret_reference: str,
+) -> None:
+    """Add the connection `default`, where the company has none of that name."""
+    await tx.execute(_SQL["offer_default_directory"].sql, company_id, version_kind, mapped_fields, directory, secret_reference)
+
+
+async def move_default_directory(tx: Tx, company_id: CompanyId, base_url: str) -> bool:
+    """Let the operator's own directory be asked there; False where it was already, or there is none."""
+    return await tx.fetchval(_SQL["move_default_directory"].sql, company_id, base_url) is not None
+
+
+async def find_default_directory(tx: Tx, company_id: CompanyId) -> ConnectionId | None:
+    """The connection to the operator's own directory; None where the name `default` means something else."""
+    identity = await tx.fetchval(_SQL["find_default_directory"].sql, company_id)
+    return None if identity is None else ConnectionId(identity)

@@ -14,8 +14,9 @@ import asyncpg
 import orjson
 
 from service.domain.errors import Contention, Retry, RollcallError, Unavailable, UnfitData, Unforeseen
+from service.store.statements import TimedConnection
 
-__all__ = ["Database", "Tx", "translated"]
+__all__ = ["PREFER_INDEXES", "Database", "Tx", "translated"]
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -30,6 +31,10 @@ else:
 # Also a lock that did not come in time: one locked row must not look like a database that is away.
 _CONTENTION: Final = frozenset({"40001", "40P01", "23505", "55P03", "57014"})
 _LOCK_TIMEOUT: Final = "10s"
+# All that is done here looks rows up by their keys. A plan made while a table was small, or when a drained one was vacuumed to no
+# pages at all, reads it through for each key, and is kept while it grows: a first import would take time by the square of its size.
+PREFER_INDEXES: Final = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+_SET_LOCALLY: Final = "; ".join(f"set local {name} = {value}" for name, value in PREFER_INDEXES.items())
 _ASK_EVERY_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 2.0
 # Values out of range, broken constraints, and what is too large for an index.
@@ -42,22 +47,28 @@ _AWAY: Final = ("08", "53", "57", "25006", "25P03", "28", "3D000", "3F000", "425
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Turn the driver's errors into the domain's; texts carry codes and the names of rules and kinds, never values."""
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task is not None else 0
     try:
         yield
-    except RollcallError:
+    except (RollcallError, asyncio.CancelledError):
         raise
-    except asyncpg.PostgresError as error:
-        raise _translate(error) from None
-    except (asyncpg.InternalClientError, asyncpg.ClientConfigurationError) as error:
-        message = f"the database driver failed ({type(error).__name__})"
-        raise Unforeseen(message) from None
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        if isinstance(error, ValueError):
-            # Raised by the driver's encoder before the server sees anything; its text quotes the value.
-            message = "a value does not fit its column"
-            raise UnfitData(message) from None
-        message = f"the database does not answer ({type(error).__name__})"
-        raise Unavailable(message) from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        if task is not None and task.cancelling() > cancelled:
+            # Cancelled, and then the rollback failed: a loop that waits errors out would never hear that it was to end.
+            raise asyncio.CancelledError from None
+        raise _in_our_words(error) from None
+
+
+def _in_our_words(error: Exception) -> RollcallError:
+    if isinstance(error, asyncpg.PostgresError):
+        return _translate(error)
+    if isinstance(error, asyncpg.InternalClientError | asyncpg.ClientConfigurationError):
+        return Unforeseen(f"the database driver failed ({type(error).__name__})")
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        # Raised by the driver's encoder before the server sees anything; its text quotes the value.
+        return UnfitData("a value does not fit its column")
+    return Unavailable(f"the database does not answer ({type(error).__name__})")
 
 
 def _translate(error: asyncpg.PostgresError) -> RollcallError:
@@ -75,8 +86,9 @@ def _translate(error: asyncpg.PostgresError) -> RollcallError:
 class Database:
     """A pool of connections to one PostgreSQL."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, behind_pooler: bool = False) -> None:
         self._pool = pool
+        self._behind_pooler = behind_pooler
         self._answers = True
         self._asked_at = monotonic()
 
@@ -98,22 +110,48 @@ class Database:
                 max_size=size,
                 timeout=10,
                 command_timeout=slowest.total_seconds(),
+                connection_class=TimedConnection,
                 # A pooler in transaction mode hands each transaction another server connection.
                 statement_cache_size=0 if behind_pooler else 200,
                 server_settings={}
                 if behind_pooler
-                else {"application_name": name, "timezone": "UTC", "lock_timeout": _LOCK_TIMEOUT},
+                else {"application_name": name, "timezone": "UTC", "lock_timeout": _LOCK_TIMEOUT, **PREFER_INDEXES},
                 init=_init,
                 # Nothing here sets session state outside a transaction: a round trip to reset it would be for nothing.
                 reset=_as_it_is,
             )
-        return cls(pool)
+        return cls(pool, behind_pooler=behind_pooler)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
         """One transaction: committed at the end, rolled back by any exception; raises Retry errors and UnfitData."""
-        async with translated(), self._pool.acquire(timeout=10) as connection, connection.transaction():
+        async with self._acquired() as connection, connection.transaction():
+            if self._behind_pooler:
+                await connection.execute(_SET_LOCALLY)
             yield connection
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Tx]:
+        """For one statement, which is a transaction of its own; raises Retry errors and UnfitData."""
+        if self._behind_pooler:
+            async with self.transaction() as tx:
+                yield tx
+        else:
+            async with self._acquired() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Tx]:
+        async with translated(), self._pool.acquire(timeout=10) as connection:
+            try:
+                yield connection
+            except asyncpg.InternalClientError as error:
+                if not connection.is_closed():
+                    raise
+                # The driver loses its place when a session ends in the middle of an exchange. It is an outage like any other, and
+                # no message is to blame: one that went to wait for its retry would be overtaken by a later one of its member.
+                message = f"the database ended the session ({type(error).__name__})"
+                raise Unavailable(message) from None
 
     async def answers(self) -> bool:
         """Whether the database answers, as it did at most two seconds ago."""
@@ -129,7 +167,11 @@ class Database:
             self._asked_at = now
         return self._answers
 
-    async def close(self, within: timedelta = timedelta(seconds=5)) -> None:
+    def terminate(self) -> None:
+        """Cut every connection: whoever waits for an answer, or for a rollback's, is told Unavailable at once."""
+        self._pool.terminate()
+
+    async def close(self, within: timedelta = timedelta(seconds=1)) -> None:
         """Give the connections back to the server, by force when they do not come back in time."""
         try:
             await asyncio.wait_for(self._pool.close(), within.total_seconds())

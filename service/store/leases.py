@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Ownership",
     "announce_relay",
+    "find_lapsed_buckets",
     "insert_bucket_leases",
     "live_relays",
     "read_ownership",
@@ -42,7 +43,7 @@ def _columns(fences: Mapping[int, int]) -> tuple[list[str], list[int]]:
 
 async def insert_bucket_leases(tx: Tx) -> None:
     """Make the lease of every bucket exist."""
-    await tx.execute(_SQL["insert_leases"].sql, _RESOURCES)
+    await tx.execute(_SQL["insert_bucket_leases"].sql, _RESOURCES)
 
 
 async def announce_relay(tx: Tx, holder: UUID, ttl: timedelta) -> bool:
@@ -61,13 +62,18 @@ async def renew_buckets(tx: Tx, holder: UUID, fences: Mapping[int, int], ttl: ti
     """Hold these buckets, given with their fences, for `ttl` more; returns those that are still this holder's."""
     if not fences:
         return set()
-    rows = await tx.fetch(_SQL["renew_leases"].sql, holder, *_columns(fences), ttl)
+    rows = await tx.fetch(_SQL["renew_buckets"].sql, holder, *_columns(fences), ttl)
     return {_number(row["resource"]) for row in rows}
+
+
+async def find_lapsed_buckets(tx: Tx) -> set[int]:
+    """Buckets that their holder has neither renewed in time nor given back."""
+    return {_number(row["resource"]) for row in await tx.fetch(_SQL["find_lapsed_buckets"].sql, _RESOURCES)}
 
 
 async def take_buckets(tx: Tx, holder: UUID, count: int, ttl: timedelta) -> dict[int, int]:
     """Take up to `count` free or expired buckets; returns their new fences."""
-    rows = await tx.fetch(_SQL["take_leases"].sql, holder, _RESOURCES, count, ttl)
+    rows = await tx.fetch(_SQL["take_buckets"].sql, holder, _RESOURCES, count, ttl)
     return {_number(row["resource"]): row["fence"] for row in rows}
 
 
@@ -75,7 +81,7 @@ async def release_buckets(tx: Tx, holder: UUID, fences: Mapping[int, int]) -> se
     """Free these buckets for others; returns those that were still this holder's."""
     if not fences:
         return set()
-    rows = await tx.fetch(_SQL["release_leases"].sql, holder, *_columns(fences))
+    rows = await tx.fetch(_SQL["release_buckets"].sql, holder, *_columns(fences))
     return {_number(row["resource"]) for row in rows}
 
 

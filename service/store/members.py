@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["MEMBER_COLUMNS", "MemberKeys", "delete_tombstones", "insert_members", "lock_members", "update_members"]
 
 _SQL: Final = queries("members")
-_PREFER_INDEXES: Final = _SQL["prefer_indexes"].sql
 _LOCK: Final = _SQL["lock_members"].sql
 _INSERT: Final = _SQL["insert_members"].sql
 _UPDATE: Final = _SQL["update_members"].sql
@@ -38,8 +37,7 @@ class MemberKeys:
 
 
 async def lock_members(tx: Tx, keys: MemberKeys) -> list[Member]:
-    """The rows that the keys name, locked in the order of their ids until the transaction ends, which uses indexes from here on."""
-    await tx.execute(_PREFER_INDEXES)
+    """The rows that the keys name, locked in the order of their ids until the transaction ends."""
     records = await tx.fetch(
         _LOCK,
         [connection for connection, _ in keys.external],

@@ -20,6 +20,7 @@ __all__ = [
     "LEASES_CHANGED",
     "Backlog",
     "Claim",
+    "Committed",
     "Due",
     "Found",
     "OutboxRow",
@@ -27,11 +28,13 @@ __all__ = [
     "RefusalReason",
     "Span",
     "claim_messages",
+    "committed_rows",
     "delete_published",
     "discover_keys",
     "find_due_keys",
     "insert_outbox",
     "list_refusals",
+    "measure_backlog",
     "postpone_refused",
     "read_backlog",
     "sweep_keys",
@@ -66,8 +69,25 @@ _COLUMNS: Final = column_names(OutboxRow)
 
 
 async def insert_outbox(tx: Tx, rows: Sequence[OutboxRow]) -> None:
-    """Leave messages for the relay, which the commit wakes. The caller has locked what they are about."""
+    """Leave messages for the relay, which the commit wakes and tells of them. The caller has locked what they are about."""
     await tx.execute(_INSERT, *columns(_COLUMNS, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A row that a notification named."""
+
+    bucket: int
+    order_key: UUID
+    id: int
+
+
+def committed_rows(payload: str) -> list[Committed] | None:
+    """The rows that a notification names; None where it only says that there are some."""
+    try:
+        return [Committed(int(bucket), UUID(key), int(row)) for bucket, key, row in (one.split(" ") for one in payload.split(","))]
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +148,24 @@ _CLAIM_COLUMNS: Final = column_names(Claim)
 
 async def discover_keys(tx: Tx, watermarks: Mapping[int, int], rows: int) -> list[Found]:
     """The keys of up to `rows` fresh rows above the watermark of each bucket, lowest row first."""
-    await tx.execute(_SQL["prefer_indexes"].sql)
     records = await tx.fetch(_SQL["discover_keys"].sql, list(watermarks), list(watermarks.values()), rows)
     return [Found(*record) for record in records]
 
 
 async def sweep_keys(tx: Tx, spans: Sequence[Span], rows: int) -> list[Found]:
     """The keys of up to `rows` fresh rows of each span, read from its lower end; lowest row first."""
-    await tx.execute(_SQL["prefer_indexes"].sql)
     records = await tx.fetch(_SQL["sweep_keys"].sql, *columns(_SPAN_COLUMNS, spans), rows)
     return [Found(*record) for record in records]
 
 
 async def find_due_keys(tx: Tx, buckets: Sequence[int], rows: int, keys: int) -> list[Due]:
     """Up to `keys` keys whose refused row may be offered again, longest due first; reads `rows` a bucket and level."""
-    await tx.execute(_SQL["prefer_indexes"].sql)
     records = await tx.fetch(_SQL["find_due_keys"].sql, buckets, rows, keys)
     return [Due(*record) for record in records]
 
 
 async def claim_messages(tx: Tx, holder: UUID, claims: Sequence[Claim]) -> list[ClaimedMessage]:
     """The lowest row of each key that may be sent now; of a bucket whose lease is not `holder`'s under this fence, nothing."""
-    await tx.execute(_SQL["prefer_indexes"].sql)
     records = await tx.fetch(_SQL["claim_messages"].sql, holder, *columns(_CLAIM_COLUMNS, claims))
     return [ClaimedMessage(*record) for record in records]
 
@@ -190,6 +206,12 @@ class RefusalReason:
 async def read_backlog(tx: Tx) -> Backlog:
     """How much waits."""
     (record,) = await tx.fetch(_SQL["read_backlog"].sql)
+    return Backlog(**record)
+
+
+async def measure_backlog(tx: Tx, most: int) -> Backlog:
+    """How much waits, counted up to `most`; its oldest is that of the lowest id."""
+    (record,) = await tx.fetch(_SQL["measure_backlog"].sql, most)
     return Backlog(**record)
 
 

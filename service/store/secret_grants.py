@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from service.domain.member import CompanyId
@@ -10,11 +12,37 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["grant_secret"]
+__all__ = ["SecretGrant", "grant_secret", "list_secret_grants", "offer_secret", "revoke_secret"]
 
-_GRANT: Final = queries("secret_grants")["grant_secret"].sql
+_SQL: Final = queries("secret_grants")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretGrant:
+    """What a company may refer to, or might until `revoked_at`; `connections` are the names of those that hold it now."""
+
+    company: str
+    reference: str
+    granted_at: datetime
+    revoked_at: datetime | None
+    connections: list[str]
+
+
+async def offer_secret(tx: Tx, company_id: CompanyId, reference: str) -> bool:
+    """Let a company refer to a secret, and answer whether it may: not where that was revoked. Raises UnfitData for no reference."""
+    return await tx.fetchval(_SQL["offer_secret"].sql, company_id, reference) is not None
 
 
 async def grant_secret(tx: Tx, company_id: CompanyId, reference: str) -> None:
-    """Let a company refer to a secret; the operator's decision alone. Safe to repeat, raises UnfitData for what is no reference."""
-    await tx.execute(_GRANT, company_id, reference)
+    """Let a company refer to a secret, also after a revocation: the operator's decision. Raises UnfitData for no reference."""
+    await tx.execute(_SQL["grant_secret"].sql, company_id, reference)
+
+
+async def revoke_secret(tx: Tx, company_id: CompanyId, reference: str) -> bool:
+    """Let a company refer to a secret no more; False where it might not before."""
+    return await tx.fetchval(_SQL["revoke_secret"].sql, company_id, reference) is not None
+
+
+async def list_secret_grants(tx: Tx, company_id: CompanyId | None = None) -> list[SecretGrant]:
+    """What was granted and revoked, to all companies or to one."""
+    return [SecretGrant(**record) for record in await tx.fetch(_SQL["list_secret_grants"].sql, company_id)]

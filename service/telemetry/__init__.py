@@ -1,1 +1,1 @@
-"""Logs, and later every span and metric name."""
+"""Logs and traces, and every name that they and the metrics use."""

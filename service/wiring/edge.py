@@ -15,6 +15,8 @@ from service.entrypoints.http.webhooks import WebhookDoor, WebhookLimits
 from service.entrypoints.loops.publish_windows import WindowedPublisher
 from service.settings import SecretUnavailable, Settings, resolve_secret
 from service.store.database import Database
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.resources import declared_topology, open_database
 
 __all__ = ["Edge"]
@@ -28,7 +30,7 @@ _log: Final = structlog.get_logger(__name__)
 class Edge:
     """Takes webhooks; `door` answers 503 until all is there."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics = UNMEASURED, tracing: Tracing = NO_TRACING) -> None:
         self._settings = settings
         self._db: Database | None = None
         self._sources: LastKnown[WebhookSource] = LastKnown(self._load)
@@ -38,6 +40,8 @@ class Edge:
             SourceLimits(self._draw).admit,
             self._publisher.publish,
             WebhookLimits(forged_per_second=settings.forged_webhooks_per_second),
+            metrics=metrics,
+            tracing=tracing,
         )
 
     async def run(self) -> None:

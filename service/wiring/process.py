@@ -7,22 +7,31 @@ import signal
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from importlib.metadata import version
 from typing import Final, TypeVar
 
 import structlog
 
 from service.domain.outcome import Outcome
 from service.entrypoints.http.health import health_routes
+from service.entrypoints.http.metrics import metrics_routes
 from service.entrypoints.http.server import HttpServer
 from service.entrypoints.loops.relay import Relay, RelayOptions
 from service.settings import Settings
+from service.telemetry.metric_names import WEBHOOKS_REFUSED, Stage
+from service.telemetry.metrics import Metrics
+from service.telemetry.setup import open_tracing
+from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.edge import Edge
 from service.wiring.resources import open_database
 from service.wiring.worker import Worker
 
-__all__ = ["Process", "Role", "run_process"]
+__all__ = ["Process", "Role", "run_process", "until_stopped"]
 
 T = TypeVar("T")
+
+_DEPENDENCIES: Final = ("database", "broker")
+_LOOK_EVERY_SECONDS: Final = 5.0
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -38,14 +47,19 @@ class Role(StrEnum):
 class Process:
     """The roles of this process, from their start to their drained end."""
 
-    def __init__(self, settings: Settings, roles: Collection[Role]) -> None:
+    def __init__(
+        self, settings: Settings, roles: Collection[Role], metrics: Metrics | None = None, tracing: Tracing = NO_TRACING
+    ) -> None:
         self._settings = settings
         self._roles = frozenset(roles)
-        self._worker = Worker(settings) if Role.WORKER in self._roles else None
+        self.metrics = metrics if metrics is not None else Metrics(_stages(self._roles))
+        self.metrics.runs(version("rollcall"), sorted(self._roles))
+        self._tracing = tracing
+        self._worker = Worker(settings, self.metrics, tracing) if Role.WORKER in self._roles else None
         self._relay: Relay | None = None
-        self._edge = Edge(settings) if Role.EDGE in self._roles else None
+        self._edge = Edge(settings, self.metrics, tracing) if Role.EDGE in self._roles else None
         self.http = HttpServer(
-            health_routes(self.problems),
+            [*health_routes(self.problems), *metrics_routes(self.metrics)],
             settings.host,
             settings.port,
             webhooks=self._edge.door if self._edge is not None else None,
@@ -56,6 +70,12 @@ class Process:
     def outcomes(self) -> Mapping[Outcome, int]:
         """How many changes this process's worker brought to each end since the start."""
         return self._worker.outcomes if self._worker is not None else {}
+
+    @property
+    def disbelieved(self) -> Mapping[str, int]:
+        """How many webhooks this process's edge did not believe since the start, by cause."""
+        refused = self.metrics.counted(WEBHOOKS_REFUSED)
+        return {cause: int(times) for (status, cause), times in refused.items() if status == "401"}
 
     async def problems(self) -> dict[str, dict[str, str]]:
         """What keeps each role from its work; empty when nothing does."""
@@ -73,6 +93,7 @@ class Process:
         _log.info("rollcall starts", roles=sorted(self._roles), port=self.http.port)
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(self.http.run(), name="http")
+            watching = group.create_task(self._watch_dependencies(), name="dependency watch")
             edge = group.create_task(self._edge.run(), name="edge") if self._edge is not None else None
             async with asyncio.TaskGroup() as roles:
                 if self._worker is not None:
@@ -82,12 +103,22 @@ class Process:
                 await stop.wait()
                 _log.info("rollcall drains")
             # Last: the probes are answered until the last message is settled.
+            watching.cancel()
             serving.cancel()
             if edge is not None:
                 # Webhooks in flight are answered first, and that takes the broker's confirm.
                 await asyncio.wait({serving})
                 edge.cancel()
         _log.info("rollcall is done")
+
+    async def _watch_dependencies(self) -> None:
+        """Put down what /ready would say, for those who watch over time."""
+        while True:
+            problems = await self.problems()
+            for role in self._roles:
+                for name in _DEPENDENCIES:
+                    self.metrics.dependency(name, used_by=role, up=name not in problems.get(role, {}))
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def _work(self, worker: Worker, stop: asyncio.Event) -> None:
         try:
@@ -106,6 +137,8 @@ class Process:
             broker_url=self._settings.rabbitmq_url.get_secret_value(),
             listen_url=self._settings.listen_url.get_secret_value(),
             options=RelayOptions(grace=timedelta(seconds=self._settings.shutdown_grace_seconds)),
+            metrics=self.metrics,
+            tracing=self._tracing,
         )
         running = asyncio.ensure_future(relay.run())
         try:
@@ -118,8 +151,31 @@ class Process:
         running.result()
 
 
+def _stages(roles: Collection[Role]) -> set[Stage]:
+    """What a process in these roles has to tell; the worker, which has the database and the broker, looks at what waits."""
+    of_role = {
+        Role.WORKER: {Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.BACKLOG},
+        Role.EDGE: {Stage.WEBHOOKS},
+        Role.RELAY: {Stage.RELAY},
+    }
+    return {Stage.PROCESS}.union(*(of_role[role] for role in roles))
+
+
 async def run_process(settings: Settings, roles: Collection[Role], on_start: Callable[[Process], None] | None = None) -> None:
-    """Run the roles until SIGTERM or SIGINT, and drain; a second signal gives up what is in flight."""
+    """Run the roles with what the environment asks for, until they are stopped."""
+    tracing = open_tracing(settings)
+    try:
+        process = Process(settings, roles, tracing=tracing)
+        if on_start is not None:
+            on_start(process)
+        await until_stopped(process)
+    finally:
+        # The last thing that is done: what is sent here tells of everything before.
+        tracing.close()
+
+
+async def until_stopped(process: Process) -> None:
+    """Run until SIGTERM or SIGINT, and drain; a second signal gives up what is in flight."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     this = asyncio.current_task()
@@ -131,9 +187,6 @@ async def run_process(settings: Settings, roles: Collection[Role], on_start: Cal
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    process = Process(settings, roles)
-    if on_start is not None:
-        on_start(process)
     await process.run(stop)
 
 

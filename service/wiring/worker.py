@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, TypeAlias
 
 import structlog
 from aio_pika.exceptions import AMQPError
@@ -15,32 +17,54 @@ from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker
 from faststream.specification import AsyncAPI
 
-from contracts.channels import MEMBER_CHANGES, WEBHOOKS
+from contracts.channels import JOBS, MEMBER_CHANGES, WEBHOOKS
 from service.actions.apply_changes import apply_changes
 from service.actions.find_webhook import LastKnown, find_webhook_mapping
 from service.actions.group_commit import GroupCommit
 from service.actions.journal_attempts import AttemptJournal
+from service.actions.run_job import JobOptions
+from service.actions.running_job import JobKinds
+from service.clients.amqp_connection import says_closed
 from service.domain.change import Change
 from service.domain.member import ConnectionId
 from service.domain.outcome import Outcome, Result
 from service.domain.webhooks.mapping import WebhookMapping
 from service.entrypoints.consumers.failures import LoneHandling
 from service.entrypoints.consumers.isolation import Isolation
+from service.entrypoints.consumers.job_slots import JobSlots
+from service.entrypoints.consumers.jobs import JobConsumer
 from service.entrypoints.consumers.member_changes import member_changes_router
 from service.entrypoints.consumers.webhooks import webhooks_router
+from service.entrypoints.loops.backlog_watch import BacklogWatch
+from service.entrypoints.loops.jobs_due import JobsDue
 from service.settings import Settings, SettingsError, load_settings, without_password
 from service.store.database import Database
+from service.telemetry.metric_names import CHANGES, Stage
+from service.telemetry.metrics import Metrics
+from service.telemetry.setup import open_tracing
+from service.telemetry.tracing import NO_TRACING, Tracing
+from service.wiring.directories import add_default_directory
+from service.wiring.job_kinds import job_kinds
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.waiting import until_there
 
 __all__ = ["Worker", "worker_app"]
 
 _PREFETCH: Final = 500
-_QUEUES: Final = (MEMBER_CHANGES.main.name, WEBHOOKS.main.name)
+# The first two share a channel; jobs have their own.
+_CHANGE_FAMILIES: Final = (MEMBER_CHANGES, WEBHOOKS)
+_FAMILIES: Final = (*_CHANGE_FAMILIES, JOBS)
+_QUEUES: Final = tuple(family.main.name for family in _FAMILIES)
+_JOB_SLOTS: Final = 4
 _WATCH_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 10
 _LOOK_SECONDS: Final = 2.0
+_CANCELLED_WITHIN_SECONDS: Final = 0.5
+# Of a stop: each ends what the one before it had left when the broker went away.
+_LEAVE_ATTEMPTS: Final = 3
 _DOCUMENTED_URL: Final = "amqp://rabbitmq:5672/"
+
+FindKinds: TypeAlias = Callable[[Settings, Database], JobKinds]
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -48,12 +72,24 @@ _log: Final = structlog.get_logger(__name__)
 class Worker:
     """Consumers and what they need; started and stopped as one."""
 
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None,
+        metrics: Metrics | None = None,
+        tracing: Tracing = NO_TRACING,
+        *,
+        find_kinds: FindKinds = job_kinds,
+        job_options: JobOptions | None = None,
+    ) -> None:
         self._settings = settings
         self._db: Database | None = None
+        self._jobs_db: Database | None = None
+        self._find_kinds = find_kinds
+        self._kinds: JobKinds = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
-        self._changes = GroupCommit(self._apply, most=_PREFETCH)
+        self._metrics = metrics if metrics is not None else Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS))
+        self._changes = GroupCommit(self._apply, most=_PREFETCH, metrics=self._metrics, tracing=tracing)
         self._attempts = AttemptJournal(self._database)
         lone_handling = LoneHandling(self._attempts, Isolation())
         self.broker = RabbitBroker(
@@ -75,10 +111,36 @@ class Worker:
         # One channel for all, whose delivery tags are the order of arrival. Not the publishing one: what closes that one must not
         # cancel the handlers in flight.
         self._channel = Channel(prefetch_count=_PREFETCH)
-        self.broker.include_router(member_changes_router(self.broker, self._changes, lone_handling, channel=self._channel))
         self.broker.include_router(
-            webhooks_router(self.broker, self._changes, self._mappings.find, lone_handling, channel=self._channel)
+            member_changes_router(
+                self.broker, self._changes, lone_handling, channel=self._channel, metrics=self._metrics, tracing=tracing
+            )
         )
+        self.broker.include_router(
+            webhooks_router(
+                self.broker,
+                self._changes,
+                self._mappings.find,
+                lone_handling,
+                channel=self._channel,
+                metrics=self._metrics,
+                tracing=tracing,
+            )
+        )
+        self._slots = JobSlots(
+            self._jobs_database,
+            lambda: self._kinds,
+            most=_JOB_SLOTS,
+            options=job_options or _job_options(settings),
+            metrics=self._metrics,
+            tracing=tracing,
+        )
+        # One at a time: to claim a job takes a moment, and what else were fetched would keep other workers from it.
+        self._jobs_channel = Channel(prefetch_count=1)
+        self._jobs = JobConsumer(
+            self.broker, self._slots, lone_handling, channel=self._jobs_channel, metrics=self._metrics, tracing=tracing
+        )
+        self.broker.include_router(self._jobs.router)
 
     async def open(self) -> None:
         """Everything but the consumers: the database, the topology, the group commit."""
@@ -86,14 +148,23 @@ class Worker:
             load_settings()  # raises what is wrong with the environment
             return
         self._db = await open_database(self._settings, "worker")
+        await add_default_directory(self._settings, self._db)
+        self._jobs_db = await open_database(self._settings, "jobs")
+        self._kinds = self._find_kinds(self._settings, self._jobs_db)
         await declared_topology(self._settings)
-        self._tasks = [asyncio.create_task(self._changes.run(), name="group commit")]
+        jobs_due = JobsDue(self._db, name="worker", metrics=self._metrics)
+        self._tasks = [
+            asyncio.create_task(self._changes.run(), name="group commit"),
+            asyncio.create_task(self._jobs.run(), name="job consumer"),
+            asyncio.create_task(jobs_due.run(), name="jobs due"),
+        ]
 
     async def start(self) -> None:
         """Open, and consume."""
         await self.open()
         await self._consume()
         self._tasks.append(asyncio.create_task(self._watch(), name="consumer watch"))
+        self._tasks.append(asyncio.create_task(self._watch_backlog(), name="backlog watch"))
 
     async def failed(self) -> None:
         """Return only by raising: what ended a task that must go on for as long as the worker does."""
@@ -103,25 +174,34 @@ class Worker:
         raise RuntimeError("a task of the worker ended by itself")
 
     async def stop(self) -> None:
-        """Take no more, finish what is in flight within the grace period, and give back the rest."""
-        await self.broker.stop()
+        """Take no more, finish what is in flight within the grace period, and give back the rest and the jobs."""
+        # First, or it would take jobs only to give them back.
+        await self._jobs.stop()
+        await asyncio.gather(self._leave_broker(), self._slots.stop())
         await self.close()
 
     async def close(self) -> None:
         """End what `open` began."""
+        await self._slots.stop()
         for task in self._tasks:
             task.cancel()
+        if self._tasks and self._db is not None:
+            _, busy = await asyncio.wait(self._tasks, timeout=_CANCELLED_WITHIN_SECONDS)
+            if busy:
+                # A cancelled transaction waits for its rollback, and a database that hangs would keep it beyond every grace.
+                self._db.terminate()
         for task, ended in zip(self._tasks, await asyncio.gather(*self._tasks, return_exceptions=True), strict=True):
             if isinstance(ended, Exception):
                 _log.error("worker task failed", task=task.get_name(), exc_info=ended)
         await self._mappings.close()
-        if self._db is not None:
-            await self._db.close()
+        for db in (self._jobs_db, self._db):
+            if db is not None:
+                await db.close()
 
     @property
     def outcomes(self) -> Mapping[Outcome, int]:
         """How many changes came to each end since the start."""
-        return self._changes.outcomes
+        return {Outcome(outcome): int(times) for (outcome,), times in self._metrics.counted(CHANGES).items()}
 
     async def problems(self) -> dict[str, str]:
         """What keeps this worker from applying changes, by dependency; empty when nothing does."""
@@ -148,7 +228,7 @@ class Worker:
     async def _apply(self, changes: Sequence[Change]) -> list[Result]:
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
-        return await apply_changes(self._database(), changes, default_grace_days=self._settings.grace_days)
+        return await apply_changes(self._database(), changes, default_grace_days=self._settings.grace_days, metrics=self._metrics)
 
     async def _find_mapping(self, connection_id: ConnectionId) -> WebhookMapping | None:
         return await find_webhook_mapping(self._database(), connection_id)
@@ -158,15 +238,41 @@ class Worker:
             raise RuntimeError("the worker was not opened")
         return self._db
 
+    def _jobs_database(self) -> Database:
+        if self._jobs_db is None:
+            raise RuntimeError("the worker was not opened")
+        return self._jobs_db
+
     async def _consume(self) -> None:
         # FastStream makes a second channel where two ask for one at once: until it has consumed nobody else may ask.
         self._started = False
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
         where = without_password(self._settings.rabbitmq_url.get_secret_value())
-        await until_there("the broker", where, self.broker.start)
+        async with self._jobs.lock:
+            await until_there("the broker", where, self._start_broker)
+            self._jobs.begun()
         self._started = True
         _log.info("worker takes messages", queues=_QUEUES)
+
+    async def _start_broker(self) -> None:
+        try:
+            await self.broker.start()
+        except BaseException:
+            # Half of it may be there, and come back with the connection beside what the next attempt makes.
+            await self._leave_broker()
+            raise
+
+    async def _leave_broker(self) -> None:
+        """Stop consuming, whatever becomes of the broker meanwhile: FastStream leaves off where a consumer cannot say so."""
+        for attempts_left in reversed(range(_LEAVE_ATTEMPTS)):
+            try:
+                await self.broker.stop()
+            except (ExceptionGroup, AMQPError, RuntimeError, OSError) as error:
+                if not _says_that_the_broker_is_away(error) or not attempts_left:
+                    raise
+            else:
+                return
 
     async def _consuming(self) -> bool:
         """Whether the broker still has all our consumers: it drops one with its queue, and the connection looks well."""
@@ -176,24 +282,52 @@ class Worker:
             async with asyncio.timeout(_LOOK_SECONDS):
                 if not await self.broker.ping(_LOOK_SECONDS):
                     return False
-                channel = await self.broker.config.channel_manager.get_channel(self._channel)
-                return len((await channel.get_underlay_channel()).consumers) == len(_QUEUES)
+                takes_jobs = self._jobs.paused or await self._consumers(self._jobs_channel) == 1
+                return takes_jobs and await self._consumers(self._channel) == len(_CHANGE_FAMILIES)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, IncorrectState):
             return False
+
+    async def _consumers(self, channel: Channel) -> int:
+        robust = await self.broker.config.channel_manager.get_channel(channel)
+        return len((await robust.get_underlay_channel()).consumers)
+
+    async def _watch_backlog(self) -> None:
+        if self._settings is None:
+            raise RuntimeError("the worker was not opened")
+        url = self._settings.rabbitmq_url.get_secret_value()
+        await BacklogWatch(self._database(), url, _FAMILIES, self._metrics, name="worker").run()
 
     async def _watch(self) -> None:
         """Consume anew where the broker dropped the consumer of a connection that lives; FastStream would never notice."""
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
+        missing = False
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if not await self.broker.ping(_LOOK_SECONDS) or await self._consuming():
+            was_missing, missing = missing, await self.broker.ping(_LOOK_SECONDS) and not await self._consuming()
+            # A connection that has just come back is taking up its consumers by itself: it has lost them when it still lacks them.
+            if not (was_missing and missing):
                 continue
             _log.warning("the broker dropped the consumer, declaring its queue anew", queues=_QUEUES)
-            self._started = False
-            await self.broker.stop()
+            self._started = missing = False
+            async with self._jobs.lock:
+                await self._leave_broker()
             await declared_topology(self._settings)
             await self._consume()
+
+
+def _job_options(settings: Settings | None) -> JobOptions:
+    """A job that does not stop by itself is interrupted while the grace period lasts."""
+    options = JobOptions()
+    if settings is None:
+        return options
+    return replace(options, stop_within=min(options.stop_within, timedelta(seconds=settings.shutdown_grace_seconds / 2)))
+
+
+def _says_that_the_broker_is_away(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return all(_says_that_the_broker_is_away(one) for one in error.exceptions)
+    return isinstance(error, AMQPError | OSError) or says_closed(error)
 
 
 def _say_closed(_: object, error: BaseException | None = None) -> None:
@@ -214,10 +348,20 @@ def worker_app() -> FastStream:
         settings = load_settings()
     except SettingsError:
         settings = None
-    worker = Worker(settings)
+    tracing = open_tracing(settings) if settings is not None else NO_TRACING
+    worker = Worker(settings, tracing=tracing)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        try:
+            async with worker.lifespan():
+                yield
+        finally:
+            tracing.close()
+
     return FastStream(
         worker.broker,
-        lifespan=worker.lifespan,
+        lifespan=lifespan,
         logger=None,
         specification=AsyncAPI(title="Rollcall worker", description="What the worker consumes.", version="1.0.0"),
     )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,14 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.local_stack import create_database, drop_database
 from service.domain.change import VersionKind
 from service.domain.member import CompanyId, ConnectionId, MemberId
 from tests.apply_rig import Books, open_books
 from tests.domain.histories import deliveries, histories, newest
-from tests.domain.samples import hold, release, time_passed
-
-PERSON = {"name": "Anna", "national_id": "0101012345"}
+from tests.domain.samples import PERSON, hold, release, time_passed
 
 
 def as_stored(facts: dict[str, Any]) -> dict[str, Any]:
@@ -26,18 +23,9 @@ def as_stored(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "metadata": json.loads(json.dumps(facts.get("metadata")), parse_int=float)}
 
 
-@pytest.fixture(scope="module")
-def url(postgres_url: str, migrated_database: str) -> Iterator[str]:
-    url = create_database(postgres_url, template=migrated_database)
-    try:
-        yield url
-    finally:
-        drop_database(url)
-
-
 @pytest.fixture
-async def books(url: str) -> AsyncIterator[Books]:
-    async with open_books(url) as books:
+async def books(module_database_url: str) -> AsyncIterator[Books]:
+    async with open_books(module_database_url) as books:
         yield books
 
 
@@ -373,9 +361,11 @@ class TestCulprits:
 class TestConvergence:
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
-    async def test_any_order_batches_and_duplicates_come_to_what_the_source_said_last(self, url: str, data: st.DataObject) -> None:
+    async def test_any_order_batches_and_duplicates_come_to_what_the_source_said_last(
+        self, module_database_url: str, data: st.DataObject
+    ) -> None:
         history = data.draw(histories())
-        async with open_books(url, size=1) as books:
+        async with open_books(module_database_url, size=1) as books:
             for batch in data.draw(deliveries(history)):
                 ours = [books.own(change) for change in batch]
                 assert set(await books.outcomes(*ours)) <= {"applied", "unchanged", "stale", "duplicate"}

@@ -14,9 +14,7 @@ from service.domain.errors import Contention, Retry, Unavailable
 from service.domain.member import MemberId
 from service.store.members import MemberKeys, insert_members, lock_members
 from tests.apply_rig import Books, open_books
-from tests.domain.samples import member
-
-PERSON = {"name": "Anna", "national_id": "0101012345"}
+from tests.domain.samples import PERSON, member
 
 
 def message_of(change: Change) -> str:

@@ -3,13 +3,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from service.actions.group_commit import GroupCommit
+from service.domain.backoff import Backoff
 from service.domain.change import Change
 from service.domain.errors import Unavailable, Unforeseen
 from service.domain.outcome import Outcome, Result
+from service.telemetry.metric_names import APPLY_BATCH_SIZE, CHANGES, Stage
+from service.telemetry.metrics import Metrics
 from tests.domain.samples import upsert
 
 
@@ -36,7 +41,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def running(desk: Desk, **options: int) -> AsyncIterator[GroupCommit]:
+async def running(desk: Desk, **options: Any) -> AsyncIterator[GroupCommit]:
     changes = GroupCommit(desk.apply, **options)
     task = asyncio.create_task(changes.run())
     try:
@@ -67,8 +72,8 @@ async def let_them_queue() -> None:
 
 
 async def test_what_arrives_during_a_commit_is_committed_together_as_the_next() -> None:
-    desk = Desk()
-    async with running(desk) as changes:
+    desk, metrics = Desk(), Metrics((Stage.APPLY,))
+    async with running(desk, metrics=metrics) as changes:
         first = await held(desk, changes)
         rest = submitted(changes, "1", "2", "3")
         await let_them_queue()
@@ -77,7 +82,8 @@ async def test_what_arrives_during_a_commit_is_committed_together_as_the_next() 
 
     assert desk.batches == [["0"], ["1", "2", "3"]]
     assert [result.reason for result in results] == ["0", "1", "2", "3"]
-    assert changes.outcomes == {Outcome.APPLIED: 4}
+    assert metrics.counted(CHANGES) == {("applied",): 4}
+    assert metrics.counted(APPLY_BATCH_SIZE) == {(): 2}
 
 
 async def test_the_order_given_counts_and_not_the_order_of_submission() -> None:
@@ -122,7 +128,8 @@ async def test_a_change_that_fails_does_not_fail_its_neighbours() -> None:
 
 
 async def test_while_the_database_is_away_changes_are_held_and_applied_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.actions.group_commit._FIRST_PAUSE_SECONDS", 0.01)
+    quick = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=40))
+    monkeypatch.setattr("service.actions.group_commit.WHILE_AWAY", quick)
     desk = Desk()
     desk.away = 3
     async with running(desk) as changes:

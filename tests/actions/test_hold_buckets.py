@@ -10,6 +10,8 @@ from service.actions.hold_buckets import hold_buckets, prepare_buckets, release_
 from service.domain.backlog import Backlog
 from service.domain.buckets import BUCKETS
 from service.store.database import Database
+from service.telemetry.metric_names import RELAY_BUCKETS, RELAY_LEASES, Stage
+from service.telemetry.metrics import UNMEASURED, Metrics
 from tests.relay_rig import open_database, open_outbox
 
 TTL = timedelta(seconds=30)
@@ -22,9 +24,10 @@ class Member:
     database: Database
     holder: UUID = field(default_factory=uuid4)
     backlog: Backlog = field(default_factory=lambda: Backlog(100))
+    metrics: Metrics = UNMEASURED
 
     async def hold(self) -> bool:
-        return await hold_buckets(self.database, self.backlog, self.holder, TTL, monotonic)
+        return await hold_buckets(self.database, self.backlog, self.holder, TTL, monotonic, self.metrics)
 
     @property
     def owned(self) -> set[int]:
@@ -131,3 +134,29 @@ async def test_a_bucket_with_a_message_in_flight_is_left_to_expire_at_the_end(da
 
     await settle(heir)
     assert heir.owned == set(range(BUCKETS)) - {5}
+
+
+async def test_what_happens_to_the_leases_is_counted(database: Database, database_url: str) -> None:
+    first, second = Metrics((Stage.RELAY,)), Metrics((Stage.RELAY,))
+    a, b = Member(database, metrics=first), Member(database, metrics=second)
+    await settle(a)
+    assert first.counted(RELAY_LEASES) == {("taken",): 64}
+    assert first.counted(RELAY_BUCKETS) == {(): 64}
+
+    await settle(a, b)
+    assert first.counted(RELAY_LEASES) == {("taken",): 64, ("released",): 32}
+    assert second.counted(RELAY_LEASES) == {("taken",): 32}
+
+    # The first one stands still for longer than its lease.
+    async with open_outbox(database_url, "nowhere") as outbox:
+        await outbox.connection.execute("update leases set expires_at = now() - interval '1 s' where holder = $1", a.holder)
+        await outbox.connection.execute("delete from leases where resource = 'relay-instance/' || $1::text", str(a.holder))
+    await b.hold()
+    assert second.counted(RELAY_LEASES) == {("taken",): 32, ("taken_over",): 32}
+    assert second.counted(RELAY_BUCKETS) == {(): 64}
+
+    await a.hold()
+    assert first.counted(RELAY_LEASES) == {("taken",): 64, ("released",): 32, ("lost",): 32}
+    await release_buckets(database, b.backlog, b.holder, second)
+    assert second.counted(RELAY_LEASES) == {("taken",): 32, ("taken_over",): 32, ("released",): 64}
+    assert second.counted(RELAY_BUCKETS) == {}

@@ -198,7 +198,8 @@ async def test_a_round_comes_by_every_row_in_bounded_passes(bench: Bench) -> Non
     assert [key.order_key for key in bench.backlog.take(10, monotonic())] == [late]
     # Of 2,501 rows a pass reads no more than the 100 keys of this backlog have room for.
     assert passes >= 25
-    assert await bench.sweep_all() == passes
+    # The late one is in flight now and takes no room: the next round needs a pass less at times, and never more.
+    assert 25 <= await bench.sweep_all() <= passes
 
 
 async def test_the_sweep_finds_no_more_than_there_is_room_for(bench: Bench) -> None:

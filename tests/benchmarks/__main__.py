@@ -1,4 +1,4 @@
-"""`make bench`: Rollcall's worker and relay, measured side by side with what they are compared to."""
+"""`make bench`: Rollcall's worker, relay and edge, measured side by side with what they are compared to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.markup import escape
 from deploy.local_stack import StackUnavailable, create_database, drop_database, local_stack
 from service.settings import SettingsError, given_urls
 from service.store.migrate import migrate
-from tests.benchmarks import apply, latency, relay
+from tests.benchmarks import apply, latency, memory, relay, telemetry, webhooks, whole_way
 from tests.benchmarks.report import Report, print_report, to_json, write_into
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 
 async def measure_all(
-    rounds: int, *, database_url: str, rabbitmq_url: str, messages: int, rows: int, events: int, say: Say
+    rounds: int, *, database_url: str, rabbitmq_url: str, messages: int, rows: int, events: int, requests: int, soak: int, say: Say
 ) -> Report:
     """Measure everything, each part in a copy of the database, which must be migrated, empty and without anybody connected."""
     urls = {"rabbitmq_url": rabbitmq_url}
@@ -45,8 +45,19 @@ async def measure_all(
         relayed = await relay.measure(rounds, database_url=own_database, rows=rows, say=say, **urls)
     say(f"latency: {events:,} events at {latency.RATE} a second")
     with _copy(database_url) as own_database:
-        delays = await latency.measure(database_url=own_database, events=events, **urls)
-    return Report(setting, applied, relayed, delays)
+        delays = await latency.measure(rounds, database_url=own_database, events=events, say=say, **urls)
+    say(f"whole way: {events:,} webhooks at {whole_way.RATE} a second")
+    with _copy(database_url) as own_database:
+        through = await whole_way.measure(rounds, database_url=own_database, webhooks=events, say=say, **urls)
+    say(f"webhooks: {requests:,} requests")
+    with _copy(database_url) as own_database:
+        taken = await webhooks.measure(rounds, database_url=own_database, requests=requests, say=say, **urls)
+    say(f"telemetry: {messages:,} messages")
+    costs = await telemetry.measure(rounds, database_url=database_url, messages=messages, say=say, **urls)
+    say(f"memory: {soak:,} messages")
+    with _copy(database_url) as own_database:
+        resident = await memory.measure(database_url=own_database, messages=soak, say=say, **urls)
+    return Report(setting, applied, relayed, delays, through, taken, costs, resident)
 
 
 @contextmanager
@@ -73,7 +84,7 @@ async def _setting(database_url: str, rabbitmq_url: str) -> dict[str, str]:
         "Python": platform.python_version(),
         "PostgreSQL": postgres,
         "RabbitMQ": str(rabbitmq),
-        **{name: version(name) for name in ("faststream", "aio-pika", "asyncpg", "faststream-outbox")},
+        **{name: version(name) for name in ("faststream", "aio-pika", "asyncpg", "faststream-outbox", "uvicorn", "fastapi")},
     }
 
 
@@ -83,6 +94,8 @@ def main(
         int, typer.Option(min=500, max=100_000, help="Of the apply rounds; the broker gives up on a process stopped for longer.")
     ] = apply.MESSAGES,
     rows: Annotated[int, typer.Option(min=100, max=1_000_000, help="Of the relay rounds.")] = relay.ROWS,
+    requests: Annotated[int, typer.Option(min=100, max=100_000, help="Of the webhook rounds.")] = webhooks.REQUESTS,
+    soak: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Messages while the memory is watched.")] = memory.MESSAGES,
     quick: Annotated[bool, typer.Option("--quick", help="One small round: whether it runs, not how fast it is.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the raw figures.")] = None,
     write_docs: Annotated[bool, typer.Option("--write-docs", help="Put the figures into docs/benchmarks.md.")] = False,
@@ -96,7 +109,7 @@ def main(
         console.print(escape(line), style="dim")
 
     if quick:
-        rounds, messages, rows = 1, QUICK, QUICK
+        rounds, messages, rows, requests, soak = 1, QUICK, QUICK, QUICK, 4 * QUICK
     try:
         database_url, rabbitmq_url = given_urls()
         with local_stack(say, database_url=database_url, rabbitmq_url=rabbitmq_url) as stack:
@@ -109,6 +122,8 @@ def main(
                     messages=messages,
                     rows=rows,
                     events=QUICK if quick else latency.EVENTS,
+                    requests=requests,
+                    soak=soak,
                     say=say,
                 )
             )

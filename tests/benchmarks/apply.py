@@ -15,9 +15,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from tests.benchmarks import per_message
 from tests.benchmarks.rounds import Series, interleaved
 from tests.service_rig import Books, Upstream, books, clean_broker, publish
 
-__all__ = ["CONTENDERS", "Applied", "measure"]
+__all__ = ["CONTENDERS", "Applied", "Contender", "measure", "rate"]
 
 MESSAGES = 6_000
 # More than any prefetch: the queue must not run dry before the last reading.
@@ -41,12 +41,24 @@ WARM_UP = 400
 # A member's changes stay far from each other: in one batch they would be folded, and handlers side by side overtake each other.
 VERSIONS = 4
 ROLLCALL, PER_MESSAGE, RAW = "rollcall", "per_message", "raw"
-COMMANDS: Final = {
-    ROLLCALL: ("service", "run", "worker"),
-    PER_MESSAGE: ("tests.benchmarks.apply", PER_MESSAGE),
-    RAW: ("tests.benchmarks.apply", RAW),
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A module to run with arguments; who applies leaves each message's rows, who does so in order every version's too."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    applies: bool = True
+    keeps_order: bool = True
+
+
+ALL: Final = {
+    ROLLCALL: Contender(("service", "run", "worker")),
+    PER_MESSAGE: Contender(("tests.benchmarks.apply", PER_MESSAGE), keeps_order=False),
+    RAW: Contender(("tests.benchmarks.apply", RAW), applies=False),
 }
-CONTENDERS: Final = tuple(COMMANDS)
+CONTENDERS: Final = tuple(ALL)
 RAW_PREFETCH = 500
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,25 +78,36 @@ async def measure(
     batches: list[int] = []
 
     async def run(name: str) -> float:
-        own_database = create_database(database_url, template=database_url)
-        try:
-            async with clean_broker(rabbitmq_url) as channel:
-                rate = await _run(name, channel, own_database, rabbitmq_url, messages)
-            if name == ROLLCALL:
-                batches.extend(await _batches(own_database))
-            return rate
-        finally:
-            drop_database(own_database)
+        sizes: list[int] = []
+        found = await rate(ALL[name], database_url=database_url, rabbitmq_url=rabbitmq_url, messages=messages, batches=sizes)
+        if name == ROLLCALL:
+            batches.extend(sizes)
+        return found
 
     return Applied(await interleaved(CONTENDERS, rounds, run, say), tuple(batches))
 
 
-async def _run(name: str, channel: Any, database_url: str, rabbitmq_url: str, messages: int) -> float:
+async def rate(
+    contender: Contender, *, database_url: str, rabbitmq_url: str, messages: int, batches: list[int] | None = None
+) -> float:
+    """Messages per second of one contender, once; puts the sizes of its transactions into `batches`."""
+    own_database = create_database(database_url, template=database_url)
+    try:
+        async with clean_broker(rabbitmq_url) as channel:
+            found = await _run(contender, channel, own_database, rabbitmq_url, messages)
+        if batches is not None:
+            batches.extend(await _batches(own_database))
+        return found
+    finally:
+        drop_database(own_database)
+
+
+async def _run(contender: Contender, channel: Any, database_url: str, rabbitmq_url: str, messages: int) -> float:
     upstream = await Upstream.register(database_url)
     total = messages + MARGIN
     async with (
         InboundPublisher.connected(rabbitmq_url) as publisher,
-        _running(name, database_url, rabbitmq_url) as process,
+        _running(contender, database_url, rabbitmq_url) as process,
     ):
         queue = _Queue(channel, process)
         await queue.until(lambda _, consumers: consumers == 1, within=30)
@@ -102,11 +125,11 @@ async def _run(name: str, channel: Any, database_url: str, rabbitmq_url: str, me
         after = await queue.until(lambda ready, _: ready <= before - messages, within=300)
         seconds = time.perf_counter() - started
         await queue.until(lambda ready, _: ready == 0, within=60)
-        if name != RAW:
+        if contender.applies:
             await process.until_written(database_url, WARM_UP + total)
         # Each finishes what it was given.
         await process.terminate()
-    await _check(name, channel, database_url, WARM_UP + total)
+    await _check(contender, channel, database_url, WARM_UP + total)
     return (before - after) / seconds
 
 
@@ -200,38 +223,45 @@ class _Process:
 
 
 @asynccontextmanager
-async def _running(name: str, database_url: str, rabbitmq_url: str) -> AsyncIterator[_Process]:
+async def _running(contender: Contender, database_url: str, rabbitmq_url: str) -> AsyncIterator[_Process]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                *COMMANDS[name],
+                *contender.command,
                 cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": database_url, "RABBITMQ_URL": rabbitmq_url, "HOST": "127.0.0.1", "PORT": "0"},
+                env={
+                    **os.environ,
+                    "DATABASE_URL": database_url,
+                    "RABBITMQ_URL": rabbitmq_url,
+                    "HOST": "127.0.0.1",
+                    "PORT": "0",
+                    **contender.environment,
+                },
                 stdout=output,
                 stderr=output,
             )
         try:
-            yield _Process(name, process, log)
+            yield _Process(" ".join(contender.command), process, log)
         finally:
             if process.returncode is None:
                 process.kill()  # a stopped one too
                 await process.wait()
 
 
-async def _check(name: str, channel: Any, database_url: str, total: int) -> None:
+async def _check(contender: Contender, channel: Any, database_url: str, total: int) -> None:
     """Every message acked, and where they were applied each is taken in and has its version, its audit and its event."""
     left = [await channel.declare_queue(queue.name, passive=True) for queue in MEMBER_CHANGES.queues]
     if any(queue.declaration_result.message_count for queue in left):
-        message = f"{name} left messages behind"
+        message = f"{contender.command} left messages behind"
         raise RuntimeError(message)
     found = await books(database_url)
     # Handlers side by side let a change in a thousand be overtaken; a worker that commits in order lets none.
-    versions = total if name == ROLLCALL else min(max(found.audited, total * 99 // 100), total)
-    if name != RAW and found != Books(found.members, audited=versions, taken_in=total, outbox=versions):
-        message = f"{name} was given {total} changes and wrote {found}"
+    versions = total if contender.keeps_order else min(max(found.audited, total * 99 // 100), total)
+    if contender.applies and found != Books(found.members, audited=versions, taken_in=total, outbox=versions):
+        message = f"{contender.command} was given {total} changes and wrote {found}"
         raise RuntimeError(message)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Ratio", "Series", "interleaved", "ratio"]
+__all__ = ["Ratio", "Series", "interleaved", "ratio", "turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,20 @@ def ratio(mine: Series, other: Series) -> Ratio:
     return Ratio(mine.median / other.median, min(each), max(each))
 
 
+def turns(contenders: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """Whose turn it is, with the number of the round, from 1; each round begins with another one."""
+    for turn in range(rounds):
+        first = turn % len(contenders)
+        for name in (*contenders[first:], *contenders[:first]):
+            yield turn + 1, name
+
+
 async def interleaved(
     contenders: Sequence[str], rounds: int, run: Callable[[str], Awaitable[float]], say: Callable[[str], None]
 ) -> dict[str, Series]:
     """Run each contender once a round; `run` answers messages per second, `say` gets a line for each."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds):
-        first = turn % len(contenders)
-        for name in (*contenders[first:], *contenders[:first]):
-            rates[name].append(rate := await run(name))
-            say(f"round {turn + 1} of {rounds}: {name} {rate:,.0f}/s")
+    for number, name in turns(contenders, rounds):
+        rates[name].append(rate := await run(name))
+        say(f"round {number} of {rounds}: {name} {rate:,.0f}/s")
     return {name: Series(tuple(each)) for name, each in rates.items()}

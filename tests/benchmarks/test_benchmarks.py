@@ -13,19 +13,31 @@ import pytest
 from tests.benchmarks.__main__ import PAGE
 from tests.benchmarks.apply import Applied
 from tests.benchmarks.latency import Latency
+from tests.benchmarks.memory import Memory
 from tests.benchmarks.report import BEGIN, END, Report, write_into
 from tests.benchmarks.rounds import Series, interleaved, ratio
+from tests.benchmarks.webhooks import Taken, Webhooks
+from tests.benchmarks.whole_way import WholeWay
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW, FAST = Series((100.0, 200.0, 100.0)), Series((150.0, 800.0, 250.0))
+WEBHOOKS = {"rollcall", "raw", "fastapi", "confirms"}
 REPORT = Report(
     setting={"cores": "2"},
     applied=Applied({"rollcall": FAST, "per_message": SLOW, "raw": FAST}, batches=(1, 30, 500)),
     relayed={"rollcall": SLOW, "raw": FAST, "faststream_outbox": SLOW},
-    latency=Latency(events=2_000, per_second=199.9, p50=1.0, p99=3.0, most=9.0, out_of_order=0),
+    latency=dict.fromkeys(("rollcall", "bare", "faststream_outbox"), Latency(300, (1.0, 3.0, 2.0), (4.0, 30.0, 11.0), 99.0, 0)),
+    webhooks=Webhooks(
+        {"rollcall": SLOW, "raw": SLOW, "fastapi": FAST, "confirms": FAST},
+        dict.fromkeys(WEBHOOKS, Taken((1.0, 2.0, 9.0), (31.0, 30.0, 4.0), accepted=3_000, refused=1, missing=0)),
+    ),
+    whole_way=WholeWay(3_000, p50=(9.0, 8.0, 11.0), p99=(30.0, 41.0, 39.0), most=50.0, lost=0),
+    telemetry={"nothing": FAST, "off": FAST, "tenth": SLOW, "all": SLOW},
+    memory=Memory(1_000, early={"worker": 100.0}, most={"worker": 130.0}, late={"worker": 109.0}),
 )
 
 
+@pytest.mark.slow
 async def test_every_contender_does_its_work_and_the_figures_are_written(
     postgres_url: str, rabbitmq_url: str, tmp_path: Path
 ) -> None:
@@ -43,7 +55,7 @@ async def test_every_contender_does_its_work_and_the_figures_are_written(
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(600):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
@@ -53,11 +65,21 @@ async def test_every_contender_does_its_work_and_the_figures_are_written(
     report = json.loads(figures.read_text())
     assert report["applied"]["rates"].keys() == {"rollcall", "per_message", "raw"}
     assert report["relayed"].keys() == {"rollcall", "raw", "faststream_outbox"}
-    rounds = [*report["applied"]["rates"].values(), *report["relayed"].values()]
+    assert report["telemetry"].keys() == {"nothing", "off", "tenth", "all"}
+    parts = (report["applied"]["rates"], report["relayed"], report["webhooks"]["rates"])
+    rounds = [series for part in parts for series in part.values()]
     assert all(len(series["rates"]) == 1 and series["rates"][0] > 0 for series in rounds)
     assert sum(report["applied"]["batches"]) == 500 + 600 + 400
-    assert report["latency"]["out_of_order"] == 0
-    assert 0 < report["latency"]["p50"] <= report["latency"]["p99"] <= report["latency"]["most"]
+    assert report["latency"].keys() == {"rollcall", "bare", "faststream_outbox"}
+    for latency in report["latency"].values():
+        assert 0 < latency["p50"][0] <= latency["p99"][0] <= latency["most"]
+    assert report["whole_way"]["lost"] == 0
+    assert report["memory"]["late"].keys() == {"worker", "relay"}
+    assert report["latency"]["rollcall"]["out_of_order"] == 0
+    assert report["webhooks"]["rates"].keys() == report["webhooks"]["taken"].keys() == WEBHOOKS
+    for taken in report["webhooks"]["taken"].values():
+        assert 0 < taken["p50"][0] <= taken["p99"][0]
+        assert (taken["accepted"], taken["refused"], taken["missing"]) == (500 + 500, 0, 0)
 
 
 async def test_each_round_begins_with_another_contender() -> None:
@@ -87,6 +109,11 @@ def test_the_figures_of_a_page_are_replaced_and_nothing_else(tmp_path: Path) -> 
     assert text.endswith(f"\n\n{END}\n\nafter\n")
     assert "| FastStream, a transaction per message | 100 | 100 to 200 | 2.50 | 1.50 to 4.00 | ≥ 2, met |" in text
     assert "| aio-pika, confirmed publishing alone | 250 | 150 to 800 | 0.40 | 0.25 to 0.67 | ≥ 0.8, missed |" in text
+    assert "| Rollcall's relay | 2.0 ms | 1.0 to 3.0 | 11.0 ms | 99 ms | 0 | ≤ 2 and 10 ms, missed |" in text
+    assert "| FastAPI, aio-pika | 250 | 150 to 800 | 0.40 | 0.25 to 0.67 | ≥ 2, missed |" in text
+    assert "| Rollcall's edge | 2.0 ms | 30.0 ms | 4.0 to 31.0 | 3,000 | 1 | 0 | ≤ 30 ms, 0 lost, met |" in text
+    assert "| 3,000 | 9.0 ms | 39.0 ms | 30.0 to 41.0 | 50 ms | 0 | ≤ 10 and 40 ms, met |" in text
+    assert "| worker | 100 MiB | 130 MiB | 109 MiB | +9% | ≤ +10%, met |" in text
     assert "old" not in text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import aio_pika
 import asyncpg
@@ -53,8 +55,8 @@ async def test_nothing_runs(rollcall: Command, database_url: str, rabbitmq_url: 
         await channel.default_exchange.publish(aio_pika.Message(b"x"), MEMBER_CHANGES.parked.name)
         ended = await rollcall("doctor")
     assert ended.status == 0
+    assert re.search(r"^! outbox: 3 events wait, the oldest for 2:00:\d\d; see below for why$", ended.out, re.MULTILINE)
     for line in (
-        "! outbox: 3 events wait, the oldest for 2:00:00; see below for why",
         "! outbox: 3 blocked: unroutable: NO_ROUTE; bind a queue to rollcall.events for those companies",
         "! relays: none runs: events stay in the outbox; start `rollcall run relay`",
         f"! {MEMBER_CHANGES.main.name}: 0 wait and nobody consumes; start `rollcall run worker`",
@@ -129,3 +131,32 @@ async def test_the_address_for_notifications_is_tried_where_it_is_another(
         ended = await rollcall("doctor")
     assert ended.status == 1
     assert "correct DATABASE_LISTEN_URL" in ended.out
+
+
+async def test_every_secret_reference_is_tried_and_no_value_is_shown(
+    rollcall: Command, rabbitmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("ROLLCALL_SECRET_BLANK", " ")
+    (tmp_path / "good").write_text("hush-hush")
+    (tmp_path / "no-key").write_text("hush!")
+    await rollcall("companies", "add", "Choir")
+    async with clean_broker(rabbitmq_url):
+        assert "✓ secrets: no connection takes webhooks" in (await rollcall("doctor")).out
+        add = ("connections", "add", "Choir")
+        await rollcall(*add, "well", "--webhook", "github", "--secret", "file:good")
+        assert "✓ secrets: 1 secret of 1 connection can be used here" in (await rollcall("doctor")).out
+        await rollcall(*add, "blank", "--webhook", "github", "--secret", "env:ROLLCALL_SECRET_BLANK")
+        await rollcall(*add, "unfit", "--webhook", "standard-webhooks", "--secret", "file:no-key")
+        await rollcall(*add, "taken", "--webhook", "github", "--secret", "file:taken")
+        await rollcall("secrets", "revoke", "Choir", "file:taken")
+        ended = await rollcall("doctor")
+    assert ended.status == 1
+    for line in (
+        "✗ secrets: Choir/blank answers 503: env:ROLLCALL_SECRET_BLANK is not set (it is blank); mend it",
+        "✗ secrets: Choir/unfit answers 503: file:no-key: a secret of standard-webhooks is base64",
+        "✗ secrets: Choir/taken answers 503: file:taken was revoked; `rollcall secrets grant Choir file:taken` gives it back",
+    ):
+        assert line in ended.out, ended.out
+    assert "Choir/well" not in ended.out
+    assert "hush" not in ended.out + ended.err

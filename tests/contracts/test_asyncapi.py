@@ -65,9 +65,11 @@ def test_the_official_parser_finds_neither_errors_nor_warnings(parser):
         "receiveMemberChanged",
         "sendWebhookReceived",
         "receiveWebhookReceived",
+        "sendJobRequested",
+        "receiveJobRequested",
         "sendMembershipUpdated",
     }
-    assert set(answer["messages"]) == {"MEMBER_CHANGED", "WEBHOOK_RECEIVED", "SCHEDULE_TICK", "MEMBERSHIP_UPDATED"}
+    assert set(answer["messages"]) == {"MEMBER_CHANGED", "WEBHOOK_RECEIVED", "SCHEDULE_TICK", "JOB_REQUESTED", "MEMBERSHIP_UPDATED"}
 
 
 def test_the_official_parser_refuses_an_example_that_does_not_fit(parser, tmp_path):

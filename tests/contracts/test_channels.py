@@ -6,6 +6,8 @@ import pytest
 from contracts.channels import (
     CHANNELS,
     EXCHANGES,
+    JOB_REQUESTED,
+    JOBS,
     MEMBER_CHANGED,
     MEMBER_CHANGES,
     MEMBERSHIP_UPDATED,
@@ -33,10 +35,12 @@ def test_names_are_the_ones_others_rely_on():
     ]
     assert TICKS.main.name == "rollcall.ticks"
     assert WEBHOOKS.main.name == "rollcall.webhooks"
+    assert JOBS.main.name == "rollcall.jobs"
     assert {channel.message_type: channel.exchange.name for channel in CHANNELS} == {
         "MEMBER_CHANGED": "rollcall.inbound",
         "WEBHOOK_RECEIVED": "rollcall.inbound",
         "SCHEDULE_TICK": "rollcall.commands",
+        "JOB_REQUESTED": "rollcall.commands",
         "MEMBERSHIP_UPDATED": "rollcall.events",
     }
 
@@ -78,16 +82,22 @@ def test_routing_keys_are_the_documented_ones():
     assert job_routing_key("directory_sync") == "job.directory_sync"
 
 
-@pytest.mark.parametrize("kind", ["", "a.b", "a b", "*", "#", "ð", "a\n"])
+@pytest.mark.parametrize("kind", ["", "a.b", "a b", "*", "#", "ð", "a\n", "A", "_a", "1", "a" * 51])
 def test_a_job_kind_is_one_word_of_its_routing_key(kind):
     with pytest.raises(ValueError, match="job kind"):
         job_routing_key(kind)
+
+
+def test_each_kind_of_job_has_a_message_type_of_its_own():
+    assert JOB_REQUESTED.type_of("directory_sync") == "JOB_DIRECTORY_SYNC"
+    assert MEMBER_CHANGED.type_of(None) == "MEMBER_CHANGED"
 
 
 def test_a_queue_binds_every_message_of_its_channel():
     assert MEMBER_CHANGED.binding_key == member_changed_routing_key()
     assert SCHEDULE_TICK.binding_key == schedule_tick_routing_key()
     assert WEBHOOK_RECEIVED.binding_key == "webhook.*"
+    assert JOB_REQUESTED.binding_key == "job.*"
     pattern = MEMBERSHIP_UPDATED.binding_key.replace(".", r"\.").replace("*", "[^.]+")
     assert re.fullmatch(pattern, membership_updated_routing_key(ID))
 

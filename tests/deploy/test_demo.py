@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from uuid import UUID, uuid4
 import aio_pika
 import pytest
 
-from contracts.channels import EVENTS, MEMBER_CHANGED, MEMBER_CHANGES, membership_updated_routing_key
+from contracts.channels import EVENTS, MEMBER_CHANGED, MEMBER_CHANGES, WEBHOOKS, membership_updated_routing_key
 from contracts.envelope import Envelope, EnvelopeError
 from contracts.member_changed import MemberChangedV1
 from contracts.membership_updated import MembershipUpdatedV1
@@ -25,7 +24,7 @@ from deploy.demo.books import Books, astray, entries
 from deploy.demo.evidence import Evidence, MemberRow, Parked, Stored, VhostInUse
 from deploy.demo.scenario import MALFORMED, PEOPLE, SENT, Scenario, Standing, build_scenario, tally
 from deploy.demo.subscriber import Subscriber
-from deploy.local_stack import RabbitmqNode, private_rabbitmq
+from deploy.local_stack import RabbitmqNode
 from service.clients.topology import declare_topology
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +38,10 @@ def scenario() -> Scenario:
     return build_scenario(COMPANY, CONNECTION, NOW)
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[RabbitmqNode]:
+@pytest.fixture
+def node(own_broker: RabbitmqNode) -> RabbitmqNode:
     """A broker whose queues nobody else fills: the demo refuses any other."""
-    with private_rabbitmq() as running:
-        yield running
+    return own_broker
 
 
 class TestScenario:
@@ -201,7 +199,8 @@ def environment(**values: str) -> dict[str, str]:
 async def queue_lengths(url: str) -> list[int]:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
-        declared = [await channel.declare_queue(queue.name, passive=True) for queue in MEMBER_CHANGES.queues]
+        queues = [*MEMBER_CHANGES.queues, *WEBHOOKS.queues]
+        declared = [await channel.declare_queue(queue.name, passive=True) for queue in queues]
         return [queue.declaration_result.message_count or 0 for queue in declared]
 
 
@@ -224,8 +223,11 @@ async def test_demo_balances_in_a_pipe_and_leaves_nothing_behind(node: RabbitmqN
     assert re.search(r"sent +2,000", done.stdout)
     assert re.search(r"lost +0 ", done.stdout)
     assert "2,000 of 2,000 changes settled" in done.stdout
-    assert len(done.stdout.splitlines()) < 50
-    assert await queue_lengths(node.url) == [0, 0, 0]
+    assert "200 of 200 webhooks answered, 150 accepted, 120 events delivered" in done.stdout
+    assert re.search(r"posted +200 ", done.stdout)
+    assert re.search(r"refused 413 +12 ", done.stdout)
+    assert len(done.stdout.splitlines()) < 110
+    assert await queue_lengths(node.url) == [0] * 6
 
 
 async def test_demo_ends_at_ctrl_c_and_empties_its_queues(node: RabbitmqNode, postgres_url: str) -> None:
@@ -249,7 +251,7 @@ async def test_demo_ends_at_ctrl_c_and_empties_its_queues(node: RabbitmqNode, po
         process.send_signal(signal.SIGINT)
         _, errors = await process.communicate()
     assert (process.returncode, errors) == (130, b"")
-    assert await queue_lengths(node.url) == [0, 0, 0]
+    assert await queue_lengths(node.url) == [0] * 6
 
 
 async def test_demo_refuses_a_vhost_with_messages_of_others(node: RabbitmqNode, database_url: str) -> None:
@@ -288,6 +290,7 @@ async def test_consumer_of_the_docs_ignores_a_repeat(node: RabbitmqNode) -> None
         finally:
             consumer.terminate()
             await consumer.wait()
+            await (await connection.channel()).queue_delete("my-system.members")
     assert lines == [f"m-7 is active (version {version})" for version in (1, 2, 3)]
 
 

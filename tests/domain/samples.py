@@ -31,6 +31,7 @@ OTHER_COMPANY = CompanyId(UUID(int=2))
 CONNECTION = ConnectionId(UUID(int=11))
 OTHER_CONNECTION = ConnectionId(UUID(int=12))
 NEW_ID = MemberId(UUID(int=999))
+PERSON = {"name": "Anna", "national_id": "0101012345"}
 CAUSE = Cause(Reason.UPSTREAM_CHANGE, "connection:test", "correlation")
 ADMIN = Cause(Reason.ADMIN, "key:test", "correlation")
 

@@ -18,6 +18,7 @@ from tests.domain.samples import (
     NOW,
     OTHER_COMPANY,
     OTHER_CONNECTION,
+    PERSON,
     content_hash,
     hold,
     member,
@@ -29,8 +30,6 @@ from tests.domain.samples import (
     tombstone,
     upsert,
 )
-
-PERSON = {"name": "Anna", "national_id": "0101012345"}
 
 
 def decided(known, change, given=None, *, namesake=None, now=NOW):

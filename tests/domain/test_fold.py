@@ -18,6 +18,7 @@ from tests.domain.samples import (
     NEW_ID,
     NOW,
     OTHER_CONNECTION,
+    PERSON,
     hold,
     member,
     release,
@@ -28,8 +29,6 @@ from tests.domain.samples import (
     tombstone,
     upsert,
 )
-
-PERSON = {"name": "Anna", "national_id": "0101012345"}
 
 
 @dataclass

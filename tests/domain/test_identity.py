@@ -5,9 +5,8 @@ from uuid import UUID
 import pytest
 
 from service.domain.identity import Match, Mismatch, identify
-from tests.domain.samples import OTHER_CONNECTION, member, removed, tombstone, upsert
+from tests.domain.samples import OTHER_CONNECTION, PERSON, member, removed, tombstone, upsert
 
-PERSON = {"name": "Anna", "national_id": "0101012345"}
 OTHER = {"id": UUID(int=201), "external_id": "ext-2", "national_id": "0101012345"}
 
 

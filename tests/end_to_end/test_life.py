@@ -187,6 +187,31 @@ async def test_a_deleted_queue_is_declared_anew_and_consumed(database_url: str, 
         await seen.until(lambda seen: len(seen.events) == 1, within=20)
 
 
+async def test_a_broker_that_is_lost_while_a_queue_is_declared_anew_is_survived(database_url: str, rabbitmq_url: str) -> None:
+    upstream = await Upstream.register(database_url)
+    async with (
+        FaultProxy.before(rabbitmq_url) as broker,
+        clean_broker(rabbitmq_url) as channel,
+        running_service(database_url, broker.url, "worker") as service,
+    ):
+        port = await service.port()
+        await _until_ready(port, 200)
+        await channel.queue_delete("rollcall.member-changes")
+        assert (await _until_ready(port, 503))["problems"] == {"worker": {"broker": "not consuming"}}
+        # The other consumer cannot take its leave any more.
+        broker.stall()
+        await service.says("the broker dropped the consumer, declaring its queue anew")
+        broker.cut()
+        broker.flow()
+        await _until_ready(port, 200)
+        async with InboundPublisher.connected(rabbitmq_url) as publisher:
+            await publish(publisher, [upstream.upsert("1", 1)])
+        async with asyncio.timeout(20):
+            while (await books(database_url)).members < 1:
+                await asyncio.sleep(0.1)
+        assert service.process.returncode is None
+
+
 async def test_sigterm_in_the_middle_loses_nothing(database_url: str, rabbitmq_url: str) -> None:
     upstream = await Upstream.register(database_url)
     changes = [upstream.upsert(str(number), 1) for number in range(1500)]

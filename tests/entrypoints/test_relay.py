@@ -4,9 +4,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from service.domain.buckets import BUCKETS
 from service.domain.errors import Unavailable
+from service.entrypoints.loops import relay as relay_module
 from service.entrypoints.loops.relay import Relay
 from service.store.database import Database
 from tests.relay_rig import Outbox, Sink, eventually, inversions, open_database, open_outbox, open_sink, running_relay
@@ -125,6 +127,20 @@ async def test_an_unroutable_message_blocks_its_key_only_and_goes_out_when_a_que
             got = await sink.receive(4)
 
     assert [version for key, version in got if key == str(stuck)] == [1, 2]
+
+
+async def test_what_is_refused_again_and_again_is_logged_once(
+    database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "_log", log := CapturingLogger())
+    async with open_sink(rabbitmq_url, bind=False) as sink, open_outbox(database_url, sink.exchange.name) as outbox:
+        await outbox.insert(*((uuid4(), 1) for _ in range(600)))
+        async with running_relay(database_url, rabbitmq_url):
+            await eventually(lambda: _refused_at_least(outbox, 2))
+
+    said = [call.kwargs for call in log.calls if call.args == ("relay.refused",)]
+    assert [line["error"] for line in said] == ["unroutable: NO_ROUTE"]
+    assert 0 < said[0]["messages"] <= 600
 
 
 async def test_a_message_that_a_full_queue_rejects_blocks_its_key_only_and_goes_out_when_there_is_room(
@@ -325,7 +341,11 @@ async def _refused(outbox: Outbox) -> bool:
 
 
 async def _all_refused(outbox: Outbox) -> bool:
-    return not await outbox.connection.fetchval("select exists(select from outbox where attempts = 0)")
+    return await _refused_at_least(outbox, 1)
+
+
+async def _refused_at_least(outbox: Outbox, times: int) -> bool:
+    return not await outbox.connection.fetchval("select exists(select from outbox where attempts < $1)", times)
 
 
 async def _is_left(outbox: Outbox, rows: int) -> bool:

@@ -2,34 +2,33 @@ import asyncio
 from datetime import timedelta
 from uuid import uuid4
 
-from deploy.local_stack import private_postgres, private_rabbitmq
+from deploy.local_stack import RabbitmqNode, private_postgres
 from service.store.migrate import migrate
 from tests.relay_rig import Outbox, Sink, eventually, open_outbox, open_sink, running_relay, without_repeats
 
 
-async def test_a_broker_that_is_killed_in_mid_stream_loses_nothing(database_url: str) -> None:
+async def test_a_broker_that_is_killed_in_mid_stream_loses_nothing(database_url: str, own_broker: RabbitmqNode) -> None:
     keys = [uuid4() for _ in range(200)]
-    with private_rabbitmq() as node:
-        connection, _ = await Sink.declare(node.url, "faults")
-        await connection.close()
-        # A quorum queue that was declared a moment ago may lose what it confirmed when its node is killed.
-        await asyncio.sleep(3)
-        async with open_outbox(database_url, "faults") as outbox:
-            for version in range(1, 26):
-                await outbox.insert(*((key, version) for key in keys))
-            async with running_relay(database_url, node.url, publish=timedelta(seconds=3)) as relay:
-                await eventually(lambda: _is_below(outbox, 4500))
-                await asyncio.to_thread(node.kill)
-                assert await outbox.count() > 0, "killed in mid-stream"
-                await eventually(lambda: not relay.ready)
-                assert await outbox.connection.fetchval("select count(*) from outbox where attempts > 0") == 0
-                await asyncio.to_thread(node.start)
-                await eventually(lambda: _is_below(outbox, 1), within=40)
-        async with open_sink(node.url, "faults") as sink:
-            await sink.receive(5000, within=30)
-            # Repeats may still be on their way.
-            await asyncio.sleep(0.5)
-            kept = without_repeats(sink.got)
+    connection, _ = await Sink.declare(own_broker.url, "faults")
+    await connection.close()
+    # A quorum queue that was declared a moment ago may lose what it confirmed when its node is killed.
+    await asyncio.sleep(3)
+    async with open_outbox(database_url, "faults") as outbox:
+        for version in range(1, 26):
+            await outbox.insert(*((key, version) for key in keys))
+        async with running_relay(database_url, own_broker.url, publish=timedelta(seconds=3)) as relay:
+            await eventually(lambda: _is_below(outbox, 4500))
+            await asyncio.to_thread(own_broker.kill)
+            assert await outbox.count() > 0, "killed in mid-stream"
+            await eventually(lambda: not relay.ready)
+            assert await outbox.connection.fetchval("select count(*) from outbox where attempts > 0") == 0
+            await asyncio.to_thread(own_broker.start)
+            await eventually(lambda: _is_below(outbox, 1), within=40)
+    async with open_sink(own_broker.url, "faults") as sink:
+        await sink.receive(5000, within=30)
+        # Repeats may still be on their way.
+        await asyncio.sleep(0.5)
+        kept = without_repeats(sink.got)
 
     assert {(str(key), version) for key in keys for version in range(1, 26)} == set(kept)
     assert len(kept) == 5000
@@ -56,17 +55,16 @@ async def test_a_database_that_is_restarted_in_mid_stream_loses_nothing(rabbitmq
     assert len(without_repeats(sink.got)) == 2000
 
 
-async def test_a_relay_that_starts_before_its_broker_waits_for_it(database_url: str) -> None:
-    with private_rabbitmq() as node:
-        url = node.url
-        await asyncio.to_thread(node.shut_down)
-        async with open_outbox(database_url, "early") as outbox, running_relay(database_url, url) as relay:
-            await outbox.insert((uuid4(), 1))
-            await eventually(lambda: relay.database_state.ready)
-            assert not relay.ready
-            await asyncio.to_thread(node.start)
-            async with open_sink(url, "early") as sink:
-                await sink.receive(1, within=20)
+async def test_a_relay_that_starts_before_its_broker_waits_for_it(database_url: str, own_broker: RabbitmqNode) -> None:
+    url = own_broker.url
+    await asyncio.to_thread(own_broker.shut_down)
+    async with open_outbox(database_url, "early") as outbox, running_relay(database_url, url) as relay:
+        await outbox.insert((uuid4(), 1))
+        await eventually(lambda: relay.database_state.ready)
+        assert not relay.ready
+        await asyncio.to_thread(own_broker.start)
+        async with open_sink(url, "early") as sink:
+            await sink.receive(1, within=20)
 
 
 async def _is_below(outbox: Outbox, limit: int) -> bool:

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
-from deploy.local_stack import create_database, drop_database
-
 COMPANY, OTHER_COMPANY = "00000000-0000-0000-0000-0000000000c1", "00000000-0000-0000-0000-0000000000c2"
-CONNECTION, MEMBER, KEY = ("00000000-0000-0000-0000-0000000000d1", "00000000-0000-0000-0000-0000000000e1", "f1" * 16)
+CONNECTION, OTHER_CONNECTION = "00000000-0000-0000-0000-0000000000d1", "00000000-0000-0000-0000-0000000000d2"
+MEMBER, KEY = "00000000-0000-0000-0000-0000000000e1", "f1" * 16
 
 GONE = {"upstream_state": "'removed'", "state": "'removed'", "removed_at": "now()"}
 
@@ -59,7 +58,25 @@ ROWS: dict[str, dict[str, str]] = {
         "occurred_at": "now()",
     },
     "leases": {"resource": "'another'"},
+    "secret_grants": {"company_id": f"'{COMPANY}'", "reference": "'env:ROLLCALL_SECRET_ANOTHER'"},
+    "webhooks": {"connection_id": f"'{OTHER_CONNECTION}'", "company_id": f"'{COMPANY}'", "scheme": "'github'"},
+    "webhook_secrets": {"connection_id": f"'{CONNECTION}'", "company_id": f"'{COMPANY}'", "reference": "'file:granted'"},
+    "rate_limits": {"bucket": "'another'", "tokens": "0", "granted": "0", "refilled_at": "now()"},
+    "lone_attempts": {"message": r"'\x02'", "unfinished": "1"},
+    "jobs": {
+        "id": "gen_random_uuid()",
+        "company_id": f"'{COMPANY}'",
+        "kind": "'scan'",
+        "subject_id": "gen_random_uuid()",
+        "requested_by": "'tests'",
+        "correlation_id": "'run'",
+        "state": "'queued'",
+        "resend_at": "now()",
+    },
 }
+ENDED = {"resend_at": "null", "finished_at": "now()"}
+LEASED = {"resend_at": "null", "lease_holder": "gen_random_uuid()", "lease_expires_at": "now()"}
+BEGUN = {"attempts": "1", "started_at": "now()", "heartbeat_at": "now()"}
 
 # constraint -> the table and what breaks it
 BROKEN: dict[str, tuple[str, dict[str, str]]] = {
@@ -68,6 +85,18 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "companies_name_key": ("companies", {"name": "'Company'"}),
     "companies_pkey": ("companies", {"id": f"'{COMPANY}'"}),
     "connections_company_id_fkey": ("connections", {"company_id": "gen_random_uuid()"}),
+    "connections_company_id_secret_reference_fkey": (
+        "connections",
+        {"kind": "'csv'", "directory": "'{}'", "secret_reference": "'file:not-granted'"},
+    ),
+    "connections_directory_check": ("connections", {"kind": "'csv'", "directory": "'[]'"}),
+    "directories_are_described": ("connections", {"kind": "'django'"}),
+    "keys_are_for_directories": ("connections", {"secret_reference": "'file:known'"}),
+    "default_key_is_for_the_default": (
+        "connections",
+        {"kind": "'django'", "directory": "'{}'", "secret_reference": "'env:DJANGO_API_KEY'"},
+    ),
+    "default_key_signs_no_webhooks": ("webhook_secrets", {"reference": "'env:DJANGO_API_KEY'"}),
     "connections_company_id_name_key": ("connections", {"name": "'first'"}),
     "connections_kind_check": ("connections", {"kind": "'ldap'"}),
     "connections_mapped_fields_check": ("connections", {"mapped_fields": "array['plan']"}),
@@ -109,23 +138,78 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "outbox_pkey": ("outbox", {"id": "1000"}),
     "held_until_some_time": ("leases", {"holder": "gen_random_uuid()"}),
     "leases_pkey": ("leases", {"resource": "'relay/0'"}),
+    "secret_grants_company_id_fkey": ("secret_grants", {"company_id": "gen_random_uuid()"}),
+    "secret_grants_pkey": ("secret_grants", {"reference": "'file:known'"}),
+    "secret_grants_reference_check": ("secret_grants", {"reference": "'env:PATH'"}),
+    "webhooks_check": ("webhooks", {"settings": """'{"header": "x"}'"""}),
+    "webhooks_connection_id_company_id_fkey": ("webhooks", {"company_id": f"'{OTHER_COMPANY}'"}),
+    "webhooks_mapping_check": ("webhooks", {"mapping": "'[]'"}),
+    "webhooks_pkey": ("webhooks", {"connection_id": f"'{CONNECTION}'"}),
+    "webhooks_rate_per_second_check": ("webhooks", {"rate_per_second": "0"}),
+    "webhooks_scheme_check": ("webhooks", {"scheme": "'plain'"}),
+    "webhook_secrets_company_id_reference_fkey": ("webhook_secrets", {"reference": "'file:not-granted'"}),
+    "webhook_secrets_connection_id_company_id_fkey": ("webhook_secrets", {"connection_id": f"'{OTHER_CONNECTION}'"}),
+    "webhook_secrets_pkey": ("webhook_secrets", {"reference": "'file:known'"}),
+    "rate_limits_granted_check": ("rate_limits", {"granted": "-1"}),
+    "rate_limits_pkey": ("rate_limits", {"bucket": "'known'"}),
+    "rate_limits_tokens_check": ("rate_limits", {"tokens": "-0.1"}),
+    "lone_attempts_pkey": ("lone_attempts", {"message": r"'\x01'"}),
+    "lone_attempts_unfinished_check": ("lone_attempts", {"unfinished": "0"}),
+    "jobs_active": ("jobs", {"kind": "'known'", "subject_id": "null"}),
+    "jobs_attempts_check": ("jobs", {"attempts": "-1"}),
+    "jobs_by_slot": ("jobs", {"schedule_id": f"'{KEY}'", "slot": "'2026-11-22 03:00Z'"}),
+    "jobs_company_id_fkey": ("jobs", {"company_id": "gen_random_uuid()"}),
+    "jobs_error_check": ("jobs", {"error": "''"}),
+    "jobs_kind_check": ("jobs", {"kind": "'directory.sync'"}),
+    "jobs_parameters_check": ("jobs", {"parameters": "'[]'"}),
+    "jobs_pkey": ("jobs", {"id": f"'{KEY}'"}),
+    "jobs_progress_check": ("jobs", {"progress": "'[]'"}),
+    "jobs_requested_by_check": ("jobs", {"requested_by": "''"}),
+    "jobs_result_check": ("jobs", {"result": "'[]'"}),
+    "jobs_slot_check": ("jobs", {"schedule_id": f"'{KEY}'", "slot": "'infinity'"}),
+    "jobs_state_check": ("jobs", {"state": "'paused'", **ENDED}),
+    "slot_has_a_schedule": ("jobs", {"slot": "now()"}),
+    "queued_waits_for_its_message_or_its_retry": ("jobs", {"resend_at": "null"}),
+    "running_is_leased": ("jobs", {"state": "'running'", "resend_at": "null", **BEGUN}),
+    "running_has_begun": ("jobs", {"state": "'running'", **LEASED}),
+    "ended_is_dated": ("jobs", {"finished_at": "now()"}),
+    "waiting_for_a_retry_is_explained": ("jobs", {"resend_at": "null", "next_attempt_at": "now()"}),
+    "failed_says_why": ("jobs", {"state": "'failed'", **ENDED}),
+    "success_has_a_result": ("jobs", {"state": "'succeeded'", **ENDED}),
+    "cancelled_was_requested": ("jobs", {"state": "'cancelled'", **ENDED}),
+    "queued_is_not_to_be_cancelled": ("jobs", {"cancel_requested_at": "now()"}),
 }
-# What cannot break before another constraint does: `id` alone is unique already, this only carries the members' foreign key.
-CARRIERS = {"connections_id_company_id_key"}
+# What cannot break before another constraint does: the first column alone is unique already, these only carry foreign keys.
+CARRIERS = {"connections_id_company_id_key", "webhooks_connection_id_company_id_key"}
 # The other half of a rule that has two.
 ALSO_BROKEN = [
     ("connections_mapped_fields_check", "connections", {"mapped_fields": "array['name', 'shoe_size']"}),
     ("companies_grace_days_check", "companies", {"grace_days": "-1"}),
     ("hold_is_dated", "members", {"held_at": "now()"}),
+    ("directories_are_described", "connections", {"directory": "'{}'"}),
     ("members_national_id_check", "members", {"national_id": "''"}),
     ("dates_are_finite", "members", {"starts_at": "'-infinity'"}),
     ("removed_is_published", "members", {"state": "'removed'"}),
     ("removal_is_dated", "members", {"upstream_state": "'removed'", "state": "'removed'"}),
     ("pending_plan_is_dated", "members", {"pending_start": "current_date"}),
     ("held_until_some_time", "leases", {"expires_at": "now()"}),
+    ("secret_grants_reference_check", "secret_grants", {"reference": "'file:/etc/passwd'"}),
+    ("secret_grants_reference_check", "secret_grants", {"reference": "'file:'"}),
+    ("webhooks_check", "webhooks", {"scheme": "'hmac'", "settings": "'[]'"}),
+    ("webhooks_rate_per_second_check", "webhooks", {"rate_per_second": "100001"}),
+    ("queued_waits_for_its_message_or_its_retry", "jobs", {"next_attempt_at": "now()", "error": "'away'"}),
+    ("queued_waits_for_its_message_or_its_retry", "jobs", {"state": "'running'", **LEASED, **BEGUN, "resend_at": "now()"}),
+    ("running_is_leased", "jobs", {"lease_holder": "gen_random_uuid()"}),
+    ("running_is_leased", "jobs", {"state": "'running'", **LEASED, **BEGUN, "lease_expires_at": "null"}),
+    ("success_has_a_result", "jobs", {"state": "'partial'", **ENDED, "result": "'{}'", "error": "'but'"}),
+    ("ended_is_dated", "jobs", {"state": "'failed'", "error": "'away'", "resend_at": "null"}),
 ]
 
 TABLES = sorted(ROWS)
+# What dbmate writes its own notes into is dbmate's.
+ALL_TABLES = (
+    "select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace and relname <> 'schema_migrations'"
+)
 CONSTRAINTS = """
 select conname from pg_constraint
 where contype <> 'n' and conrelid::regclass::text = any ($1)
@@ -140,19 +224,10 @@ def insert(table: str, **changed: str) -> str:
     return f"insert into {table} ({', '.join(row)}){override} values ({', '.join(row.values())})"
 
 
-@pytest.fixture(scope="module")
-def filled_database(postgres_url: str, migrated_database: str) -> Iterator[str]:
-    url = create_database(postgres_url, template=migrated_database)
-    try:
-        yield url
-    finally:
-        drop_database(url)
-
-
 @pytest.fixture
-async def connection(filled_database: str) -> AsyncIterator[Any]:
+async def connection(module_database_url: str) -> AsyncIterator[Any]:
     """A transaction with a row in every table, never committed."""
-    connection = await asyncpg.connect(filled_database)
+    connection = await asyncpg.connect(module_database_url)
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(insert("companies", id=f"'{COMPANY}'", name="'Company'"))
@@ -163,9 +238,23 @@ async def connection(filled_database: str) -> AsyncIterator[Any]:
     await connection.execute(insert("inbox", message_id="'1'"))
     await connection.execute(insert("outbox", id="1000"))
     await connection.execute(insert("leases", resource="'relay/0'"))
+    await connection.execute(insert("connections", id=f"'{OTHER_CONNECTION}'", name="'second'"))
+    await connection.execute(insert("secret_grants", reference="'file:granted'"))
+    await connection.execute(insert("secret_grants", reference="'file:known'"))
+    await connection.execute(insert("webhooks", connection_id=f"'{CONNECTION}'"))
+    await connection.execute(insert("webhook_secrets", reference="'file:known'"))
+    await connection.execute(insert("rate_limits", bucket="'known'"))
+    await connection.execute(insert("lone_attempts", message=r"'\x01'"))
+    await connection.execute(
+        insert("jobs", id=f"'{KEY}'", kind="'known'", subject_id="null", schedule_id=f"'{KEY}'", slot="'2026-11-22 03:00Z'")
+    )
     yield connection
     await transaction.rollback()
     await connection.close()
+
+
+async def test_every_table_has_a_row_here(connection: Any) -> None:
+    assert {name for (name,) in await connection.fetch(ALL_TABLES)} == ROWS.keys()
 
 
 async def test_every_constraint_has_a_case(connection: Any) -> None:

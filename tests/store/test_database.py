@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from service.domain.errors import Contention, RollcallError, Unavailable, UnfitData, Unforeseen
 from service.store.database import Database, translated
+from tests.fault_proxy import FaultProxy
 
 SECRET = "0101012345"
 TABLE = """
@@ -128,6 +131,34 @@ async def test_a_connection_that_the_server_ends_is_unavailable_and_the_pool_rec
         assert await tx.fetchval("select 1") == 1
 
 
+async def test_sessions_that_are_ended_in_the_middle_of_anything_are_an_outage_and_nothing_else(database_url: str) -> None:
+    database = await Database.connect(database_url, name="tests", size=4)
+    server = await asyncpg.connect(database_url)
+    errors: Counter[type[Exception]] = Counter()
+    ending = True
+
+    async def ask() -> None:
+        while ending:
+            try:
+                async with database.transaction() as tx:
+                    for _ in range(5):
+                        await tx.fetch("select generate_series(1, 50)")
+            except RollcallError as error:
+                errors[type(error)] += 1
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    for _ in range(100):
+        await server.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(0.01)
+    ending = False
+    await asyncio.gather(*asking)
+    await server.close()
+    await database.close()
+    assert errors.keys() == {Unavailable}
+
+
 async def test_a_statement_without_end_is_unavailable(database_url: str) -> None:
     database = await Database.connect(database_url, name="tests", slowest=timedelta(seconds=0.2))
     with pytest.raises(Unavailable):
@@ -139,6 +170,28 @@ async def test_a_statement_without_end_is_unavailable(database_url: str) -> None
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Database.connect("postgresql://nobody@127.0.0.1:1/nothing", name="tests")
+
+
+async def test_who_is_cancelled_is_cancelled_even_where_the_rollback_fails(database_url: str) -> None:
+    async with FaultProxy.before(database_url) as proxy:
+        database = await Database.connect(proxy.url, name="tests")
+        asked = asyncio.Event()
+
+        async def ask() -> None:
+            async with database.transaction() as tx:
+                proxy.stall()
+                asked.set()
+                await tx.execute("select")
+
+        asking = asyncio.create_task(ask())
+        await asked.wait()
+        asking.cancel()
+        # The rollback waits for a server that does not answer, until its connection is cut.
+        assert not (await asyncio.wait({asking}, timeout=0.2))[0]
+        database.terminate()
+        await asyncio.wait({asking}, timeout=10)
+        assert asking.cancelled()
+        await database.close()
 
 
 async def test_a_closed_pool_is_unavailable(database_url: str) -> None:

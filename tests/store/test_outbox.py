@@ -1,5 +1,6 @@
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,13 +9,19 @@ import pytest
 from service.store import leases
 from service.store.database import Database
 from service.store.outbox import (
+    CHANNEL,
+    LEASES_CHANGED,
     Claim,
+    Committed,
+    OutboxRow,
     Refusal,
     Span,
     claim_messages,
+    committed_rows,
     delete_published,
     discover_keys,
     find_due_keys,
+    insert_outbox,
     postpone_refused,
     sweep_keys,
 )
@@ -293,3 +300,42 @@ async def test_what_the_queries_read_does_not_depend_on_how_many_rows_were_refus
 
     assert many <= few * 1.1
     assert many < 10_000
+
+
+def a_row(key: UUID) -> OutboxRow:
+    return OutboxRow(
+        order_key=key,
+        exchange="tests",
+        routing_key="test",
+        type="TEST",
+        message_id=str(uuid4()),
+        correlation_id="correlation",
+        headers={},
+        body="{}",
+        occurred_at=datetime.now(UTC),
+    )
+
+
+@pytest.mark.parametrize(("rows", "named"), [(1, True), (100, True), (101, False)])
+async def test_a_commit_names_its_rows_to_the_relays_where_they_are_few(desk: Desk, rows: int, named: bool) -> None:
+    payloads: asyncio.Queue[str] = asyncio.Queue()
+    await desk.outbox.connection.add_listener(CHANNEL, lambda *told: payloads.put_nowait(told[-1]))
+    keys = [uuid4() for _ in range(rows)]
+    async with desk.database.transaction() as tx:
+        await insert_outbox(tx, [a_row(key) for key in keys])
+    async with asyncio.timeout(5):
+        payload = await payloads.get()
+
+    stored = await desk.outbox.rows()
+    assert [row["order_key"] for row in stored] == keys
+    if named:
+        told = committed_rows(payload) or []
+        assert sorted(told, key=lambda row: row.id) == [Committed(row["bucket"], row["order_key"], row["id"]) for row in stored]
+    else:
+        assert payload == ""
+    assert payloads.empty()
+
+
+@pytest.mark.parametrize("payload", ["", LEASES_CHANGED, "1 2 3", f"1 {uuid4()} 5,", f"1 {uuid4()}", f"1 {uuid4()} 5 6"])
+def test_a_notification_that_names_no_rows_makes_a_relay_search(payload: str) -> None:
+    assert committed_rows(payload) is None

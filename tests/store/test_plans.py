@@ -8,9 +8,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from deploy.local_stack import create_database, drop_database
 from deploy.local_stack.databases import in_thread
 from service.domain.member import MemberId
+from service.store.database import PREFER_INDEXES
 from service.store.members import MEMBER_COLUMNS
 from service.store.queries import REGISTRY
 from tests.apply_rig import Books, open_books
@@ -38,13 +38,9 @@ async def fill(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(postgres_url: str, migrated_database: str) -> Iterator[str]:
-    url = create_database(postgres_url, template=migrated_database)
-    try:
-        in_thread(lambda: fill(url))
-        yield url
-    finally:
-        drop_database(url)
+def filled(module_database_url: str) -> str:
+    in_thread(lambda: fill(module_database_url))
+    return module_database_url
 
 
 @pytest.fixture
@@ -98,7 +94,8 @@ def scans(plan: Any) -> Iterator[tuple[str, str]]:
 async def test_a_batch_of_500_among_200_000_is_found_by_index(connection: Any, statement: tuple[str, str]) -> None:
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(REGISTRY["members", "prefer_indexes"].sql)
+    for name, value in PREFER_INDEXES.items():
+        await connection.execute(f"set local {name} = {value}")
     explain = f"explain (analyze, buffers, format json) {REGISTRY[statement].sql}"
     ((document,),) = await connection.fetch(explain, *STATEMENTS[statement])
     await transaction.rollback()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from faststream.rabbit import RabbitMessage
@@ -16,6 +16,8 @@ from contracts.envelope import Envelope, EnvelopeError
 from contracts.errors import describe
 from contracts.wire import WireModel
 from service.domain.errors import Park
+from service.telemetry.handling import handling
+from service.telemetry.traced import Traced
 
 __all__ = ["Delivery", "DocumentedAs", "decoder", "times_returned"]
 
@@ -30,6 +32,7 @@ class Delivery(Generic[M]):
     envelope: Envelope
     # Grows with each delivery of a channel: the order of arrival.
     tag: int
+    traced: Traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +50,33 @@ class DocumentedAs:
         return core_schema.is_instance_schema(Delivery, metadata={"pydantic_js_functions": [document]})
 
 
-def decoder(channel: Channel, model: type[M]) -> Callable[[RabbitMessage], Awaitable[Delivery[M]]]:
-    """How to read the messages of a channel; what does not fit its contract raises Park, with a text free of values."""
+def decoder(
+    channel: Channel, model: type[M], kind_of: Callable[[M], str] | None = None
+) -> Callable[[RabbitMessage], Awaitable[Delivery[M]]]:
+    """How to read the messages of a channel; what does not fit its contract raises Park, with a text free of values.
+
+    `kind_of` is given where the type of a message is that of its body's kind.
+    """
 
     async def decode(message: RabbitMessage) -> Delivery[M]:
         raw = message.raw_message
         try:
-            envelope = Envelope.parse(raw.headers, raw, channel.message_type)
-            body = model.from_json(message.body)
+            if kind_of is None:
+                envelope = Envelope.parse(raw.headers, raw, channel.message_type)
+                body = model.from_json(message.body)
+            else:
+                body = model.from_json(message.body)
+                envelope = Envelope.parse(raw.headers, raw, channel.type_of(kind_of(body)))
         except EnvelopeError as error:
             raise Park(str(error)) from None
         except ValidationError as error:
             # pydantic's own text quotes the input.
             raise Park(describe(error)) from None
-        return Delivery(body, envelope, raw.delivery_tag or 0)
+        traced = handling().traced
+        if traced.traceparent is not None and traced.traceparent != envelope.traceparent:
+            # All that comes of the message hangs below its handling.
+            envelope = replace(envelope, traceparent=traced.traceparent)
+        return Delivery(body, envelope, raw.delivery_tag or 0, traced)
 
     return decode
 

@@ -12,13 +12,13 @@ A copy is confirmed before its original is acked. While the broker does not conf
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
+from time import perf_counter
 from typing import Any, Final, Self
 
 import structlog
@@ -30,11 +30,16 @@ from faststream.rabbit import RabbitBroker, RabbitMessage
 from pamqp import encode
 
 from contracts.channels import QueueFamily
+from contracts.envelope import trace_context
 from contracts.failures import REASON_HEADER, failed_attempts, headers_after_failure, headers_when_parked
 from service.actions.journal_attempts import AttemptJournal
+from service.domain.backoff import Backoff
 from service.domain.errors import Park, RollcallError
 from service.entrypoints.consumers.delivery import times_returned
 from service.entrypoints.consumers.isolation import Isolation
+from service.telemetry.handling import Handling, handle
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.traced import Traced
 
 __all__ = ["REASON_HEADER", "RETRIES", "LoneHandling", "ParkOrRetry"]
 
@@ -43,8 +48,7 @@ RETRIES: Final = 10
 _SUSPICIOUS_RETURNS: Final = 2
 _LONE_ATTEMPTS: Final = 3
 _PUBLISH_SECONDS: Final = 10.0
-_FIRST_PAUSE_SECONDS: Final = 0.5
-_LONGEST_PAUSE_SECONDS: Final = 5.0
+_WHILE_NOT_CONFIRMED: Final = Backoff(timedelta(seconds=0.25), timedelta(seconds=5))
 # All headers travel in one frame, at most 128 KiB in size: a larger one would end the connection.
 _MOST_HEADER_BYTES: Final = 100_000
 
@@ -71,30 +75,56 @@ class ParkOrRetry(BaseMiddleware):
     """The innermost middleware of a consumer; an error that leaves it makes FastStream reject, and the broker park, the message."""
 
     def __init__(
-        self, msg: Any, /, *, context: ContextRepo, broker: RabbitBroker, family: QueueFamily, lone_handling: LoneHandling
+        self,
+        msg: Any,
+        /,
+        *,
+        context: ContextRepo,
+        broker: RabbitBroker,
+        family: QueueFamily,
+        lone_handling: LoneHandling,
+        metrics: Metrics,
     ) -> None:
         super().__init__(msg, context=context)
         self._broker = broker
         self._family = family
         self._lone_handling = lone_handling
+        self._metrics = metrics
 
     @classmethod
-    def of(cls, broker: RabbitBroker, family: QueueFamily, lone_handling: LoneHandling) -> partial[Self]:
+    def of(
+        cls, broker: RabbitBroker, family: QueueFamily, lone_handling: LoneHandling, metrics: Metrics = UNMEASURED
+    ) -> partial[Self]:
         """The middleware for the consumer of one queue."""
-        return partial(cls, broker=broker, family=family, lone_handling=lone_handling)
+        return partial(cls, broker=broker, family=family, lone_handling=lone_handling, metrics=metrics)
 
     async def consume_scope(self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
         """Call the handler and settle what it raises."""
         message: RabbitMessage = msg  # type: ignore[assignment]  # the only messages of a RabbitBroker
-        handle = self._journalled if _suspicious(message) else _plain
-        async with self._lone_handling.of(message):
-            try:
-                return await handle(call_next, message)
-            except Park as error:
-                await self._park(message, str(error), str(error))
-            except Exception as error:  # noqa: BLE001  # whatever it is, the message answers for it
-                # The text of an error without a rule here may quote a member's data.
-                await self._retry_or_park(message, str(error) if isinstance(error, RollcallError) else type(error).__name__)
+        raw = message.raw_message
+        # For the log; what is handled here has a task of its own.
+        handle(Handling(raw.correlation_id, Traced(trace_context(raw.headers)[0])))
+        attempt = self._journalled if _suspicious(message) else _plain
+        # Whoever is cancelled has lost its channel, and its message goes back to the queue.
+        began, outcome = perf_counter(), "returned"
+        try:
+            async with self._lone_handling.of(message):
+                try:
+                    result = await attempt(call_next, message)
+                except Park as error:
+                    outcome = await self._park(message, str(error), str(error))
+                except Exception as error:  # noqa: BLE001  # whatever it is, the message answers for it
+                    # The text of an error without a rule here may quote a member's data.
+                    reason = str(error) if isinstance(error, RollcallError) else type(error).__name__
+                    outcome = await self._retry_or_park(message, reason)
+                else:
+                    outcome = "acked"
+                    return result
+        except Exception:
+            outcome = "rejected"
+            raise
+        finally:
+            self._metrics.message_settled(self._family.main.name, outcome, perf_counter() - began)
         return None
 
     async def _journalled(self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], message: RabbitMessage) -> Any:
@@ -117,20 +147,21 @@ class ParkOrRetry(BaseMiddleware):
         digest.update(raw.body)
         return digest.digest()
 
-    async def _retry_or_park(self, message: RabbitMessage, error: str) -> None:
+    async def _retry_or_park(self, message: RabbitMessage, error: str) -> str:
         raw = message.raw_message
         failures = failed_attempts(raw.headers)
         if failures >= RETRIES:
-            await self._park(message, f"failed {failures + 1} times, last: {error}", error)
-            return
+            return await self._park(message, f"failed {failures + 1} times, last: {error}", error)
         await self._publish_copy(message, self._family.retry.name, headers_after_failure(raw.headers, error, datetime.now(UTC)))
         _log.warning("message failed, waits for its retry", message_id=raw.message_id, reason=error, retries=failures)
+        return "retried"
 
-    async def _park(self, message: RabbitMessage, reason: str, error: str) -> None:
+    async def _park(self, message: RabbitMessage, reason: str, error: str) -> str:
         now, queue = datetime.now(UTC), self._family.main.name
         headers = headers_after_failure(message.raw_message.headers, error, now)
         await self._publish_copy(message, self._family.parked.name, headers_when_parked(headers, reason, queue, now))
         _log.warning("message parked", queue=queue, message_id=message.raw_message.message_id, reason=reason)
+        return "parked"
 
     async def _publish_copy(self, message: RabbitMessage, queue: str, headers: dict[str, Any]) -> None:
         """Publish and wait for the confirm, however long it takes; raises PublishError where there is no such queue."""
@@ -149,7 +180,7 @@ class ParkOrRetry(BaseMiddleware):
             timestamp=raw.timestamp,
             type=raw.type,
         )
-        pause = _FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 await self._broker.publish(copy, queue, mandatory=True, timeout=_PUBLISH_SECONDS)
@@ -158,8 +189,8 @@ class ParkOrRetry(BaseMiddleware):
             except (AMQPError, OSError, TimeoutError) as error:
                 # Ends with the channel that the message came on: it is cancelled, and the message is delivered again.
                 _log.warning("broker does not confirm, holding a failed message", queue=queue, reason=type(error).__name__)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads retries, no secret
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                failures += 1
+                await asyncio.sleep(_WHILE_NOT_CONFIRMED.after(failures).total_seconds())
             else:
                 return
 

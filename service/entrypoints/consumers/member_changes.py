@@ -13,15 +13,27 @@ from service.actions.group_commit import GroupCommit
 from service.domain.errors import Park
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
+from service.entrypoints.consumers.tracing import TracedHandling
+from service.telemetry import names
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.tracing import NO_TRACING, Tracing
 
 __all__ = ["member_changes_router"]
 
 
 def member_changes_router(
-    broker: RabbitBroker, changes: GroupCommit, lone_handling: LoneHandling, *, channel: Channel
+    broker: RabbitBroker,
+    changes: GroupCommit,
+    lone_handling: LoneHandling,
+    *,
+    channel: Channel,
+    tracing: Tracing = NO_TRACING,
+    metrics: Metrics = UNMEASURED,
 ) -> RabbitRouter:
     """The consumer of member changes; the prefetch of its `channel` bounds what is in flight, and so a group commit."""
-    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES, lone_handling)])
+    router = RabbitRouter(
+        middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES, lone_handling, metrics), *TracedHandling.of(MEMBER_CHANGES, tracing)]
+    )
 
     @router.subscriber(
         # Declared before, with its whole family: a consumer only looks that it is there.
@@ -34,7 +46,8 @@ def member_changes_router(
     async def on_member_changed(delivery: Annotated[Delivery[MemberChangedV1], DocumentedAs(MemberChangedV1)]) -> None:
         """Apply one upstream change."""
         change = translation.to_change(delivery.body, delivery.envelope)
-        result = await changes.submit(change, order=delivery.tag)
+        result = await changes.submit(change, order=delivery.tag, traced=delivery.traced)
+        delivery.traced.note({names.OUTCOME: result.outcome})
         if not result.settled:
             message = f"{result.outcome}: {result.reason}"
             raise Park(message)

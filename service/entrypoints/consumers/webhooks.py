@@ -16,6 +16,10 @@ from service.domain.member import ConnectionId
 from service.domain.webhooks.mapping import Ignored, WebhookMapping
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
+from service.entrypoints.consumers.tracing import TracedHandling
+from service.telemetry import names
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.tracing import NO_TRACING, Tracing
 
 __all__ = ["webhooks_router"]
 
@@ -24,10 +28,19 @@ FindMapping: TypeAlias = Callable[[ConnectionId], Awaitable[WebhookMapping | Non
 
 
 def webhooks_router(
-    broker: RabbitBroker, changes: GroupCommit, find_mapping: FindMapping, lone_handling: LoneHandling, *, channel: Channel
+    broker: RabbitBroker,
+    changes: GroupCommit,
+    find_mapping: FindMapping,
+    lone_handling: LoneHandling,
+    *,
+    channel: Channel,
+    tracing: Tracing = NO_TRACING,
+    metrics: Metrics = UNMEASURED,
 ) -> RabbitRouter:
     """The consumer of webhooks; it shares the group commit, and so its `channel`, with that of member changes."""
-    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, WEBHOOKS, lone_handling)])
+    router = RabbitRouter(
+        middlewares=[ParkOrRetry.of(broker, WEBHOOKS, lone_handling, metrics), *TracedHandling.of(WEBHOOKS, tracing)]
+    )
 
     @router.subscriber(
         RabbitQueue(WEBHOOKS.main.name, declare=False, durable=True),
@@ -43,8 +56,10 @@ def webhooks_router(
             raise Park("refused: the connection takes no webhooks")
         change = translation.to_mapped_change(delivery.body, delivery.envelope, mapping)
         if isinstance(change, Ignored):
+            delivery.traced.note({names.OUTCOME: names.IGNORED})
             return
-        result = await changes.submit(change, order=delivery.tag)
+        result = await changes.submit(change, order=delivery.tag, traced=delivery.traced)
+        delivery.traced.note({names.OUTCOME: result.outcome})
         if not result.settled:
             message = f"{result.outcome}: {result.reason}"
             raise Park(message)

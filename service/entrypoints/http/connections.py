@@ -23,6 +23,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
+        # What the parser says while it reads; a request that comes in one piece needs no timer at all.
+        self._limit: float | None = None
+        self._limit_changed = False
         self._head_bytes = 0
         self._in_head = True
         self._begun = False
@@ -43,6 +46,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
+        if self._limit_changed:
+            self._end_within(self._limit)
         if self._in_head and self._head_bytes > _LARGEST_HEAD:
             self._close_with(_TOO_LARGE)
 
@@ -50,18 +55,18 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._in_head, self._begun = True, True
-        self._end_within(_HEAD_SECONDS)
+        self._limit, self._limit_changed = _HEAD_SECONDS, True
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._in_head, self._head_bytes = False, 0
-        self._end_within(_MESSAGE_SECONDS)
+        self._limit, self._limit_changed = _MESSAGE_SECONDS, True
         self._unanswered += 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """All of it is there; between requests the server's own keep-alive limit counts."""
-        self._end_within(None)
+        self._limit, self._limit_changed = None, True
         self._in_head, self._begun, self._head_bytes = True, False, 0
         super().on_message_complete()
 
@@ -71,6 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def _end_within(self, seconds: float | None) -> None:
+        self._limit_changed = False
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None if seconds is None else self.loop.call_later(seconds, self._close_with, _TOO_SLOW)

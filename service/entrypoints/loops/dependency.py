@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import random
+from datetime import timedelta
+from typing import Final
 
 import structlog
 
-from service.domain.buckets import reconnect_delay
+from service.domain.backoff import Backoff
 
 __all__ = ["Dependency"]
+
+_RECONNECT: Final = Backoff(timedelta(seconds=0.2), timedelta(seconds=5))
 
 _log = structlog.get_logger(__name__)
 
@@ -31,8 +34,7 @@ class Dependency:
     def down(self, reason: object) -> float:
         """It did not answer; returns the seconds to wait."""
         self._failures += 1
-        delay = reconnect_delay(self._failures, random.random()).total_seconds()  # noqa: S311  # spreads retries, hides nothing
         if self.ready or self._failures == 1:
             _log.warning("dependency.away", dependency=self._name, used_by=self._waits_for, reason=str(reason))
         self.ready = False
-        return delay
+        return _RECONNECT.after(self._failures).total_seconds()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -14,14 +16,18 @@ import structlog
 
 from service.actions.hold_buckets import hold_buckets, prepare_buckets, release_buckets
 from service.actions.relay_outbox import Settlement, publish_window, settle
+from service.actions.trace_window import PublishesWindows, trace_window
 from service.clients.broker import Publisher
 from service.domain.backlog import Backlog
 from service.domain.errors import Retry, Unavailable
 from service.entrypoints.loops.dependency import Dependency
 from service.entrypoints.loops.relay_search import Search
 from service.entrypoints.loops.waiting import until_answered, within
-from service.store.outbox import CHANNEL, LEASES_CHANGED
+from service.store.outbox import CHANNEL, LEASES_CHANGED, committed_rows
 from service.store.wakeups import listening
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.seldom import Seldom
+from service.telemetry.tracing import NO_TRACING, Tracing
 
 if TYPE_CHECKING:
     from service.domain.backlog import Key
@@ -31,10 +37,13 @@ __all__ = ["Relay", "RelayOptions"]
 
 _log = structlog.get_logger(__name__)
 
+# What comes on top of the grace period where the database hangs.
+_CANCELLED_WITHIN: Final = 0.5
+_RELEASED_WITHIN: Final = 1.0
 _SHED_AGAIN_AFTER: Final = 0.02
 # While messages trickle in, a window for each would cost more than all the rest: the next waits for the last to end, at most
 # this long, and takes what has gathered.
-_GATHER_AT_MOST: Final = 0.02
+_GATHER_AT_MOST: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +69,22 @@ class Relay:
     """One incarnation of a relay: `run()` until it is cancelled or `stop()` is called; any number may run."""
 
     def __init__(
-        self, database: Database, *, broker_url: str, listen_url: str, name: str = "relay", options: RelayOptions | None = None
+        self,
+        database: Database,
+        *,
+        broker_url: str,
+        listen_url: str,
+        name: str = "relay",
+        options: RelayOptions | None = None,
+        metrics: Metrics = UNMEASURED,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._database = database
         self._listen_url = listen_url
         self._name = name
         self._options = options or RelayOptions()
+        self._metrics = metrics
+        self._tracing = tracing
         self._poll = self._options.poll.total_seconds()
         self._holder = uuid4()
         self._publisher = Publisher(broker_url, name=name, within=self._options.publish)
@@ -87,6 +106,7 @@ class Relay:
         self._busy: set[int] = set()
         # After a window of unknown outcome one message at a time asks whether the broker takes them again.
         self._probing = False
+        self._seldom = Seldom()
 
     @property
     def buckets(self) -> frozenset[int]:
@@ -127,12 +147,19 @@ class Relay:
         await asyncio.wait(lanes, timeout=self._options.grace.total_seconds())
         for task in (*loops, *lanes):
             task.cancel()
+        _, busy = await asyncio.wait((*loops, *lanes), timeout=_CANCELLED_WITHIN)
+        if busy:
+            # A cancelled transaction waits for its rollback, and a database that hangs would keep it beyond every grace.
+            self._database.terminate()
         ended = await asyncio.gather(*loops, *lanes, return_exceptions=True)
         await self._publisher.close()
+        releasing = asyncio.ensure_future(release_buckets(self._database, self._backlog, self._holder, self._metrics))
+        await asyncio.wait({releasing}, timeout=_RELEASED_WITHIN)
+        if not releasing.done():
+            self._database.terminate()
         try:
-            async with asyncio.timeout(5):
-                await release_buckets(self._database, self._backlog, self._holder)
-        except (Retry, TimeoutError) as error:
+            await releasing
+        except Retry as error:
             _log.warning("relay.leases_left_to_expire", relay=self._name, reason=str(error))
         for outcome in ended:
             if isinstance(outcome, Exception):
@@ -156,7 +183,7 @@ class Relay:
             self._leases_changed.clear()
             shedding = await until_answered(
                 self.database_state,
-                lambda: hold_buckets(self._database, self._backlog, self._holder, self._options.lease, monotonic),
+                lambda: hold_buckets(self._database, self._backlog, self._holder, self._options.lease, monotonic, self._metrics),
             )
             self.search.look()
             await asyncio.sleep(_SHED_AGAIN_AFTER)
@@ -178,6 +205,8 @@ class Relay:
     def _on_notify(self, payload: str) -> None:
         if payload == LEASES_CHANGED:
             self._leases_changed.set()
+        elif (rows := committed_rows(payload)) is not None:
+            self.search.take_note(rows)
         else:
             self.search.look()
 
@@ -195,15 +224,16 @@ class Relay:
             self.search.taken.set()
             self._busy.add(number)
             try:
-                await self._relay(keys)
+                with trace_window(self._tracing, self._publisher) as publisher:
+                    await self._relay(keys, publisher)
             finally:
                 self._busy.discard(number)
                 self._settled.set()
 
-    async def _relay(self, keys: list[Key]) -> None:
+    async def _relay(self, keys: list[Key], publisher: PublishesWindows) -> None:
         try:
             settlement = await publish_window(
-                self._database, self._publisher, self._backlog, self._holder, keys, monotonic, random.random
+                self._database, publisher, self._backlog, self._holder, keys, monotonic, random.random, self._metrics
             )
         except Retry as error:
             await asyncio.sleep(self.database_state.down(error))
@@ -217,6 +247,10 @@ class Relay:
             self._probing = True
         elif settlement.confirmed or settlement.refused:
             self._probing = False
-        if settlement.refused:
-            errors = {refusal.error for _, refusal in settlement.refused}
-            _log.warning("relay.refused", relay=self._name, messages=len(settlement.refused), errors=sorted(errors)[:5])
+        self._tell(Counter(refusal.error for _, refusal in settlement.refused))
+
+    def _tell(self, refused: Mapping[str, int]) -> None:
+        """Log why messages were refused; each is offered again for as long as it takes, and so are all that share its reason."""
+        for error, messages in refused.items():
+            if messages := self._seldom.due(error, monotonic(), messages):
+                _log.warning("relay.refused", relay=self._name, messages=messages, error=error)

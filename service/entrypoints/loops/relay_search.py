@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +15,7 @@ from service.entrypoints.loops.waiting import until_answered, within
 if TYPE_CHECKING:
     from service.domain.backlog import Backlog
     from service.store.database import Database
+    from service.store.outbox import Committed
 
 __all__ = ["Search"]
 
@@ -64,10 +65,24 @@ class Search:
         """What runs for as long as the relay does."""
         return self._discover, self._sweep_recent, self._sweep_round, self._retry
 
+    @property
+    def awaits_discovery(self) -> bool:
+        """Whether the next look is due, without waiting for the poll."""
+        return self._undiscovered.is_set()
+
     def look(self) -> None:
         """Something was committed, and nobody says whether above the watermarks."""
         for event in (self._undiscovered, self._recent_unswept, self._round_unswept):
             event.set()
+
+    def take_note(self, rows: Sequence[Committed]) -> None:
+        """These rows were committed: they need no discovery, as far as there is room."""
+        for row in rows:
+            if not self._backlog.room and not self._backlog.knows(row.order_key):
+                self.look()
+                break
+            self._backlog.find(row.bucket, row.order_key, row.id, row.id)
+        self.tell_lanes()
 
     def tell_lanes(self) -> None:
         """Wake the lanes if there is work."""

@@ -4,6 +4,12 @@ insert into companies (name, time_zone, grace_days)
 values ($1, $2, $3)
 returning id, name, time_zone, grace_days, created_at;
 
+-- name: offer_company
+-- A company of that name, in UTC and with the operator's days of grace; nothing where there is one.
+insert into companies (name, time_zone)
+values ($1, 'UTC')
+on conflict (name) do nothing;
+
 -- name: list_companies
 -- All companies by name.
 select id, name, time_zone, grace_days, created_at

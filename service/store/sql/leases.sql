@@ -1,6 +1,6 @@
 -- Leases: expires_at is compared with the database's clock only, and every change of holder raises the fence.
 
--- name: insert_leases
+-- name: insert_bucket_leases
 insert into leases (resource) select unnest($1::text[]) on conflict do nothing;
 
 -- name: announce_relay
@@ -21,14 +21,18 @@ delete from leases where resource in (
 -- name: select_live_relays
 select holder from leases where resource like 'relay-instance/%' and expires_at > clock_timestamp();
 
--- name: renew_leases
+-- name: renew_buckets
 -- A lease that lapsed but that nobody took is still its holder's: fence and holder say so.
 update leases l set expires_at = clock_timestamp() + $4::interval
 from unnest($2::text[], $3::bigint[]) as held (resource, fence)
 where l.resource = held.resource and l.holder = $1 and l.fence = held.fence
 returning l.resource, l.fence;
 
--- name: take_leases
+-- name: find_lapsed_buckets
+-- Buckets that were not given back: their holder let its lease run out.
+select resource from leases where resource = any ($1::text[]) and holder is not null and expires_at <= clock_timestamp();
+
+-- name: take_buckets
 update leases set holder = $1, fence = fence + 1, expires_at = clock_timestamp() + $4::interval
 where resource in (
     select resource from leases
@@ -38,7 +42,7 @@ where resource in (
 )
 returning resource, fence;
 
--- name: release_leases
+-- name: release_buckets
 update leases l set holder = null, expires_at = '-infinity'
 from unnest($2::text[], $3::bigint[]) as held (resource, fence)
 where l.resource = held.resource and l.holder = $1 and l.fence = held.fence

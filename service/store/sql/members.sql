@@ -1,10 +1,5 @@
 -- The columns of a member stand in the order of service.domain.member.Member.
 
--- name: prefer_indexes
--- A plan made while the table was small reads it through for each key, and is kept while the table grows: on a fresh installation the
--- first import would take time by the square of its size.
-select set_config('enable_seqscan', 'off', true);
-
 -- name: lock_members
 -- Lock, in the order of their ids, every row that a key, a national id or an id names. The ids are found first, as one value: a row
 -- that had to be waited for is compared with it again, as it is by then, and must not be lost because its key has changed. `is true`

@@ -1,5 +1,6 @@
 -- name: insert_outbox
--- Messages to publish, in their order, and the word to the relays that there is work once this commits.
+-- Messages to publish, in their order, and the word to the relays that there is work once this commits: which rows, where they are few
+-- enough for a payload of less than 8,000 bytes, else nothing but the word.
 with inserted as (
     insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at)
     select order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at
@@ -9,12 +10,10 @@ with inserted as (
         order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at, position
     )
     order by position
+    returning bucket, order_key, id
 )
-select pg_notify('rollcall_outbox', '');
-
--- name: prefer_indexes
--- A drained outbox is vacuumed to no pages at all: a plan made then reads the table through, and is kept while the table fills again.
-select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true);
+select pg_notify('rollcall_outbox', case when count(*) <= 100 then string_agg(concat_ws(' ', bucket, order_key, id), ',') else '' end)
+from inserted;
 
 -- name: discover_keys
 -- The keys of up to $3 fresh rows above each bucket's watermark, and whether a refused row stands before them. It finds work, it decides
@@ -118,6 +117,17 @@ select
     clock_timestamp() - min(created_at) as oldest,
     count(distinct order_key) filter (where attempts > 0) as blocked_keys
 from outbox;
+
+-- name: measure_backlog
+-- The same for who looks often: up to $1 rows and keys are counted, and the lowest id stands for the oldest, so that a million rows cost no
+-- more than $1 do.
+select
+    (select count(*) from (select id from outbox order by id limit $1) as counted) as messages,
+    (select clock_timestamp() - created_at from outbox order by id limit 1) as oldest,
+    (
+        select count(*)
+        from (select distinct order_key from outbox where next_attempt_at is not null order by order_key limit $1) as counted
+    ) as blocked_keys;
 
 -- name: list_refusals
 -- Why rows were refused, the most frequent reason first.

@@ -21,8 +21,10 @@ from service import translation
 from service.clients.inbound import InboundPublisher
 from service.settings import load_settings
 from service.wiring.worker import Worker
+from tests.cli.test_commands import in_process
 from tests.fault_proxy import FaultProxy
 from tests.relay_rig import eventually
+from tests.service_rig import depth
 from tests.webhook_rig import Sender, empty, payload
 
 MAPPING = {"externalId": "data.key", "action": "kind", "actions": {"noise": "ignore"}, "member": {"name": "data.name"}}
@@ -149,3 +151,35 @@ async def test_webhooks_are_held_while_the_database_is_away(database_url: str, r
         proxy.refusing = False
         await eventually(lambda: rig.worker.outcomes.get("applied") == 10, within=20)
         assert await rig.worker.problems() == {}
+
+
+async def test_a_parked_webhook_takes_effect_when_it_is_replayed_after_its_mapping_was_mended(
+    database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("RABBITMQ_URL", rabbitmq_url)
+    sender = await Sender.register(database_url, mapping={"externalId": "id", "member": {"name": "title"}})
+    async with working(database_url, rabbitmq_url) as rig:
+        rig.worker._mappings._fresh = 0.05
+        await rig.send(sender, payload("ada"))
+        await rig.send(sender, payload("bob"))
+
+        async def parked() -> bool:
+            return await depth(rig.channel, WEBHOOKS.parked.name) == 2
+
+        await eventually(parked, within=20)
+        await fetch(database_url, """update webhooks set mapping = '{"externalId": "id", "member": {"name": "name"}}'""")
+        # Until what the worker knew of it is old.
+        await asyncio.sleep(0.1)
+        assert "replayed 2" in (await in_process("parked", "replay", "--reason", "needs a name", "--yes")).out.splitlines()
+        await eventually(lambda: rig.worker.outcomes.get("applied") == 2, within=20)
+    members = await fetch(database_url, "select external_id, name, version from members order by 1")
+    assert members == [("ada", "Member ada", 1), ("bob", "Member bob", 1)]
+
+
+async def fetch(database_url: str, sql: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()

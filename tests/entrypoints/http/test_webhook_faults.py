@@ -1,9 +1,12 @@
-"""A webhook is accepted only when it can be consumed: what the broker, the database and the network do to that."""
+"""A webhook is accepted only when it can be consumed: what the broker, the database and the network do to that.
+
+Each answer of 503 comes while its fault lasts: nothing but the edge's own limit can have ended the wait. How long that is stands in
+tests/entrypoints/http/test_webhook_limits.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,14 +19,12 @@ import httpx
 import pytest
 
 from contracts.channels import INBOUND, WEBHOOK_RECEIVED, WEBHOOKS
-from deploy.local_stack import RabbitmqNode, private_rabbitmq
+from deploy.local_stack import RabbitmqNode
 from service.settings import load_settings
 from service.wiring.worker import Worker
 from tests.fault_proxy import FaultProxy
 from tests.relay_rig import eventually
 from tests.webhook_rig import Door, Sender, open_door, payload
-
-ANSWERED_WITHIN = 2.5
 
 
 @asynccontextmanager
@@ -44,12 +45,11 @@ async def members(database_url: str) -> list[tuple[str, int]]:
         await connection.close()
 
 
-async def timed(request: Awaitable[httpx.Response]) -> tuple[int, float]:
-    begun = time.monotonic()
+async def status_of(request: Awaitable[httpx.Response]) -> int:
     answer = await request
     if answer.status_code == 503:
         assert answer.headers["retry-after"]
-    return answer.status_code, time.monotonic() - begun
+    return answer.status_code
 
 
 async def until_taken(door: Door, sender: Sender, *, message_id: str, within: float = 30) -> int:
@@ -58,9 +58,8 @@ async def until_taken(door: Door, sender: Sender, *, message_id: str, within: fl
     async with asyncio.timeout(within):
         while True:
             tries += 1
-            status, seconds = await timed(door.post(sender, payload(), message_id=message_id))
+            status = await status_of(door.post(sender, payload(), message_id=message_id))
             assert status in (202, 503)
-            assert seconds < ANSWERED_WITHIN
             if status == 202:
                 return tries
             await asyncio.sleep(0.2)
@@ -119,9 +118,7 @@ async def test_a_webhook_that_no_queue_takes_is_refused_and_its_retry_has_one_ef
     async with open_door(database_url, rabbitmq_url, tmp_path) as door:
         mend = await fault(door)
         try:
-            status, seconds = await timed(door.post(sender, payload(), message_id="msg_1"))
-            assert status == 503
-            assert seconds < ANSWERED_WITHIN
+            assert await status_of(door.post(sender, payload(), message_id="msg_1")) == 503
         finally:
             await mend()
         async with working(database_url, rabbitmq_url) as worker:
@@ -159,27 +156,23 @@ def killed(node: RabbitmqNode) -> Iterator[None]:
 
 @pytest.mark.parametrize("fault", [paused, memory_alarm, killed])
 async def test_a_broker_that_does_not_confirm_is_told_in_time_and_a_resend_has_one_effect(
-    database_url: str, tmp_path: Path, fault: Callable[[RabbitmqNode], Any]
+    database_url: str, own_broker: RabbitmqNode, tmp_path: Path, fault: Callable[[RabbitmqNode], Any]
 ) -> None:
     sender = await Sender.register(database_url)
-    with private_rabbitmq() as node:
-        async with open_door(database_url, node.url, tmp_path) as door:
-            assert (await timed(door.post(sender, payload("before"))))[0] == 202
-            # A quorum queue that was declared a moment ago may lose what it confirmed when its node is killed.
-            await asyncio.sleep(3)
-            fault_of_node = fault(node)
-            await asyncio.to_thread(fault_of_node.__enter__)
-            try:
-                for burst in (1, 20, 20):
-                    answers = await asyncio.gather(*(timed(door.post(sender, payload(), message_id="msg_1")) for _ in range(burst)))
-                    assert {status for status, _ in answers} == {503}
-                    assert max(seconds for _, seconds in answers) < ANSWERED_WITHIN
-            finally:
-                await asyncio.to_thread(fault_of_node.__exit__, None, None, None)
-            await until_taken(door, sender, message_id="msg_1")
-            async with working(database_url, node.url) as worker:
-                await eventually(lambda: worker.outcomes.get("applied") == 2, within=20)
-            assert await members(database_url) == [("ada", 1), ("before", 1)]
+    async with open_door(database_url, own_broker.url, tmp_path) as door:
+        assert await status_of(door.post(sender, payload("before"))) == 202
+        fault_of_node = fault(own_broker)
+        await asyncio.to_thread(fault_of_node.__enter__)
+        try:
+            for burst in (1, 20, 20):
+                posts = (status_of(door.post(sender, payload(), message_id="msg_1")) for _ in range(burst))
+                assert set(await asyncio.gather(*posts)) == {503}
+        finally:
+            await asyncio.to_thread(fault_of_node.__exit__, None, None, None)
+        await until_taken(door, sender, message_id="msg_1")
+        async with working(database_url, own_broker.url) as worker:
+            await eventually(lambda: worker.outcomes.get("applied") == 2, within=20)
+        assert await members(database_url) == [("ada", 1), ("before", 1)]
 
 
 async def test_a_stalled_network_to_the_broker_is_told_in_time(database_url: str, rabbitmq_url: str, tmp_path: Path) -> None:
@@ -188,11 +181,9 @@ async def test_a_stalled_network_to_the_broker_is_told_in_time(database_url: str
         FaultProxy.before(rabbitmq_url) as proxy,
         open_door(database_url, rabbitmq_url, tmp_path, edge_broker=proxy.url) as door,
     ):
-        assert (await timed(door.post(sender, payload())))[0] == 202
+        assert await status_of(door.post(sender, payload())) == 202
         proxy.stall()
-        status, seconds = await timed(door.post(sender, payload()))
-        assert status == 503
-        assert seconds < ANSWERED_WITHIN
+        assert await status_of(door.post(sender, payload())) == 503
         proxy.flow()
         await until_taken(door, sender, message_id="msg_2")
 
@@ -244,16 +235,15 @@ async def test_while_the_database_is_away_known_sources_are_taken_and_unknown_on
 ) -> None:
     known, unknown = await Sender.register(database_url), await Sender.register(database_url)
     async with FaultProxy.before(database_url) as proxy, open_door(proxy.url, rabbitmq_url, tmp_path) as door:
+        door.forgets_after(0.3)
         assert (await door.post(known, payload())).status_code == 202
         for away in (proxy.stall, lambda: setattr(proxy, "refusing", True)):
             away()
             proxy.cut()
-            await asyncio.sleep(5.1)
+            await asyncio.sleep(0.4)
             for _ in range(5):
-                assert (await timed(door.post(known, payload())))[0] == 202
-            status, seconds = await timed(door.post(unknown, payload()))
-            assert status == 503
-            assert seconds < ANSWERED_WITHIN
+                assert await status_of(door.post(known, payload())) == 202
+            assert await status_of(door.post(unknown, payload())) == 503
             proxy.flow()
         proxy.refusing = False
         await eventually(lambda: _taken(door, unknown), within=20)

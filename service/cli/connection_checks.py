@@ -1,0 +1,143 @@
+"""`rollcall connections test` and `preview`: whether a connection works, and what its source's data would mean."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Final
+
+import orjson
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from contracts.errors import describe
+from contracts.member_changed import UpstreamMember
+from service.cli.directory import connections, existing_connection, in_transaction
+from service.cli.webhooks import check_webhooks, preview_webhook
+from service.clients.directories.source import Health
+from service.domain.directories.configuration import CsvDirectory, Directory
+from service.domain.directories.mapping import MappedRecord, Unmappable, mapped_record
+from service.domain.errors import RollcallError
+from service.settings import Settings, load_settings
+from service.store.connections import DirectoryRow, find_directory
+from service.store.database import Tx
+from service.store.webhooks import WebhookRow, find_webhook
+from service.wiring.directories import described, opened_source
+
+__all__ = ["add_to"]
+
+_SHOWN: Final = 3
+
+Connection = Annotated[str, typer.Argument(help="The connection's id, or its name where that is unique.")]
+
+
+def add_to(_: typer.Typer) -> None:
+    """Add the commands."""
+    connections.command("test")(check)
+    connections.command("preview")(preview)
+
+
+def check(
+    connection: Connection,
+    url: Annotated[str | None, typer.Option(help="Of the edge, for webhooks; default http://localhost:PORT.")] = None,
+) -> None:
+    """Say whether a connection's directory can be read, and its webhooks taken."""
+    settings = load_settings()
+    directory, webhook = in_transaction(lambda tx: _both(tx, connection))
+    if directory is not None:
+        _check_directory(settings, directory)
+    if webhook is not None:
+        check_webhooks(settings, webhook, url)
+
+
+def preview(
+    connection: Connection,
+    data: Annotated[
+        str | None, typer.Option(help="A webhook's payload, a JSON object; @FILE reads it from a file, @- from stdin.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many records of the directory's first page.")] = _SHOWN,
+) -> None:
+    """Show what the directory's first page, or with --data a webhook, would mean; nothing is sent or stored."""
+    settings = load_settings()
+    directory, webhook = in_transaction(lambda tx: _both(tx, connection))
+    if data is not None:
+        if webhook is None:
+            message = f"connection {connection} takes no webhooks; `rollcall connections add --webhook` makes one that does"
+            raise RollcallError(message)
+        preview_webhook(webhook, data)
+    elif directory is None:
+        raise typer.BadParameter("a payload is needed: the connection has no directory", param_hint="--data")
+    else:
+        _preview_directory(settings, directory, limit)
+
+
+async def _both(tx: Tx, id_or_name: str) -> tuple[DirectoryRow | None, WebhookRow | None]:
+    row = await existing_connection(tx, id_or_name)
+    directory, webhook = await find_directory(tx, row.id), await find_webhook(tx, row.id)
+    if directory is None and webhook is None:
+        message = f"connection {id_or_name} has no directory and takes no webhooks: its source publishes by itself"
+        raise RollcallError(message)
+    return directory, webhook
+
+
+async def _health(settings: Settings, row: DirectoryRow) -> Health:
+    async with opened_source(settings, row) as source:
+        return await source.health()
+
+
+def _check_directory(settings: Settings, row: DirectoryRow) -> None:
+    directory = described(row)
+    health = asyncio.run(_health(settings, row))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"directory  {escape(_place(directory))}")
+    console.print(f"key        {row.secret_reference or 'none'}")
+    for name, found in (("reachable", health.reachable), ("authorised", health.authorised), ("shape", health.shape)):
+        if found is not None:
+            console.print(f"{name:<10} {'[green]✓[/]' if found else '[red]✗[/]'}")
+    if health.problem is not None or health.page is None:
+        raise RollcallError(health.problem or "the directory shows no page")
+    results = [mapped_record(directory.mapping, record) for record in health.page.records]
+    unfit = [result for result in results if _reason(result) is not None]
+    count = f" of {health.page.count:,}" if health.page.count is not None else ""
+    console.print(f"records    {len(results):,}{count} on the first page, {len(results) - len(unfit):,} fit the mapping")
+    console.print(f"mapping    {', '.join(directory.mapping.mapped_fields)}")
+    for reason in sorted({_reason(result) or "" for result in unfit})[:_SHOWN]:
+        console.print(f"           [red]✗[/] {escape(reason)}")
+    if unfit and len(unfit) == len(results):
+        raise RollcallError("no record fits the mapping; `rollcall connections preview` shows why")
+
+
+def _preview_directory(settings: Settings, row: DirectoryRow, limit: int) -> None:
+    directory = described(row)
+    health = asyncio.run(_health(settings, row))
+    if health.page is None:
+        raise RollcallError(health.problem or "the directory shows no page")
+    for record in health.page.records[:limit]:
+        result = mapped_record(directory.mapping, record)
+        shown: dict[str, object] = {"externalId": result.external_id}
+        if (reason := _reason(result)) is not None:
+            shown["unfit"] = reason
+        elif isinstance(result, MappedRecord):
+            shown |= {"action": "remove" if result.left else "upsert"}
+            shown |= {} if result.updated_at is None else {"updatedAt": result.updated_at}
+            shown |= {} if result.version is None else {"version": result.version}
+            shown |= {} if result.left else {"member": result.member}
+        typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+
+
+def _reason(result: MappedRecord | Unmappable) -> str | None:
+    """Why a record would not be taken, free of its values; None where it would."""
+    if isinstance(result, Unmappable):
+        return result.reason
+    if result.left:
+        return None
+    try:
+        member = UpstreamMember.from_json(orjson.dumps(result.member))
+    except ValidationError as error:
+        return describe(error)
+    return None if member.name is not None else "name: a new member needs one"
+
+
+def _place(directory: Directory) -> str:
+    return directory.location if isinstance(directory, CsvDirectory) else directory.url

@@ -1,0 +1,89 @@
+"""What `connections add --django` and `--csv` say of a directory, checked and stored."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from service.cli.mapping_file import read_mapping
+from service.domain.change import VersionKind
+from service.domain.directories.configuration import CSV, DJANGO, Directory, InvalidDirectory, directory
+from service.domain.errors import RollcallError
+from service.domain.member import CompanyId
+from service.settings import is_reference
+from service.store.connections import ConnectionRow, insert_directory
+from service.store.database import Tx
+from service.store.secret_grants import offer_secret
+
+__all__ = ["DirectorySetup", "read_directory"]
+
+_NUMBERS: Final = frozenset({"pageSize"})
+# What a shell writes more easily than the character.
+_DELIMITERS: Final = {"tab": "\t", "semicolon": ";", "comma": ",", "pipe": "|"}
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySetup:
+    """How a connection's directory will be asked."""
+
+    kind: str
+    settings: dict[str, Any]
+    described: Directory
+    reference: str | None
+
+    @property
+    def mapped_fields(self) -> list[str]:
+        """The member fields that the mapping fills."""
+        return self.described.mapping.mapped_fields
+
+    @property
+    def versions(self) -> VersionKind:
+        """How its records are ordered, by what its mapping has of it."""
+        if self.described.mapping.version is not None:
+            return VersionKind.SEQUENCE
+        return VersionKind.NONE if self.described.mapping.updated_at is None else VersionKind.UPDATED_AT
+
+    async def store(self, tx: Tx, company_id: CompanyId, name: str, versions: VersionKind, fields: Sequence[str]) -> ConnectionRow:
+        """Write the connection and grant its secret: whoever runs this is the operator. Raises RollcallError and Contention."""
+        if self.reference is not None and not await offer_secret(tx, company_id, self.reference):
+            again = shlex.join(["rollcall", "secrets", "grant", str(company_id), self.reference])
+            message = f"{self.reference} was revoked for this company; `{again}` gives it back"
+            raise RollcallError(message)
+        return await insert_directory(tx, company_id, name, self.kind, versions, fields, self.settings, self.reference)
+
+
+def read_directory(django: str | None, csv: str | None, pairs: Sequence[str], key: str | None) -> DirectorySetup | None:
+    """The directory that the options describe, None where they describe none; raises BadParameter for the one that does not fit."""
+    if django is None and csv is None:
+        if pairs or key is not None:
+            raise typer.BadParameter("needed with --directory and --key", param_hint="--django or --csv")
+        return None
+    if django is not None and csv is not None:
+        raise typer.BadParameter("a connection has one directory: --django or --csv", param_hint="--csv")
+    if key is not None and not is_reference(key):
+        raise typer.BadParameter("must be env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR", param_hint="--key")
+    kind, settings = (DJANGO, {"baseUrl": django}) if django is not None else (CSV, {"location": csv})
+    settings |= dict(_setting(pair) for pair in pairs)
+    try:
+        described = directory(kind, settings)
+    except InvalidDirectory as error:
+        raise typer.BadParameter(str(error), param_hint=f"--{kind}") from None
+    return DirectorySetup(kind, settings, described, key)
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    name, separator, value = pair.partition("=")
+    if not separator:
+        raise typer.BadParameter("must be NAME=VALUE", param_hint="--directory")
+    if name == "mapping":
+        if not value.startswith("@"):
+            raise typer.BadParameter("a mapping is a JSON file: mapping=@FILE", param_hint="--directory")
+        return name, read_mapping(Path(value[1:]), "--directory")
+    if name in _NUMBERS and value.isascii() and value.isdigit():
+        return name, int(value[:9])
+    return name, _DELIMITERS.get(value, value) if name == "delimiter" else value

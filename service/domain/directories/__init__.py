@@ -1,0 +1,1 @@
+"""What the directories of connections are, and what their records mean."""

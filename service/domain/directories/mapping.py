@@ -1,0 +1,271 @@
+"""What a directory's record means: a connection's mapping, data only, and the member that comes out of it.
+
+It runs once for every record of every sync, so it normalises and hashes without the contract's models: those check only what
+differs from the member that is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from service.domain.change import normalise_national_id
+from service.domain.source_hash import content_of, hash_of, within_calendar
+from service.domain.source_mapping import (
+    ABSENT,
+    DATES,
+    MEMBER_FIELDS,
+    REMOVED,
+    InvalidMapping,
+    Path,
+    counted_time,
+    find,
+    microseconds,
+    parse_member,
+    parse_path,
+    parse_texts,
+    parse_time_unit,
+    written,
+)
+
+__all__ = [
+    "DEFAULT_MAPPING",
+    "DEFAULT_SETTINGS",
+    "DirectoryMapping",
+    "InvalidMapping",
+    "MappedRecord",
+    "Unmappable",
+    "directory_mapping",
+    "mapped_record",
+]
+
+_SETTINGS: Final = frozenset({"externalId", "version", "updatedAt", "times", "timeZone", "states", "member"})
+_CONTRACT_NAMES: Final = {name: contract_name for contract_name, name in MEMBER_FIELDS.items()}
+_LONGEST_KEY: Final = 255
+_MAX_VERSION: Final = 2**63 - 1
+# Four times what the largest member that fits the contract takes: nothing larger need be compared, let alone kept.
+_MAX_CONTENT_BYTES: Final = 80 * 1024
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Where JSON escapes a NUL; an even number of backslashes before it is text about one.
+_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_DATE_LENGTH: Final = len("2026-11-22")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryMapping:
+    """Where in a record each part of a member lies."""
+
+    external_id: Path
+    # By the domain's names.
+    member: Mapping[str, Path]
+    updated_at: Path | None = None
+    # None: the time of the update, in microseconds, where there is one.
+    version: Path | None = None
+    # None: times are RFC 3339.
+    time_unit: timedelta | None = None
+    # Where times without an offset and dates without a time are meant; None: there are none.
+    zone: tzinfo | None = None
+    # The source's states by what they are written as, `true` and `1` among them.
+    states: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mapped_fields(self) -> list[str]:
+        """The member fields that belong to the source, by the domain's names."""
+        return sorted(self.member)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Everything that is looked for in a record."""
+        others = (self.external_id, self.updated_at, self.version)
+        return [path for path in (*others, *self.member.values()) if path is not None]
+
+
+@dataclass(slots=True)
+class MappedRecord:
+    """A member as the source tells of it, normalised, not checked against the contract yet.
+
+    `source_hash` is the same as that of a MEMBER_CHANGED with these fields. Not frozen: it is made a million times in a sync, and
+    freezing would take a fifth of that time.
+    """
+
+    external_id: str
+    # `fields` as JSON with sorted keys, of at most 80 KiB; `null` where the source says that the member has left.
+    content: bytes = field(repr=False)
+    source_hash: bytes = field(repr=False)
+    # By the domain's names, as in UpstreamFields but unchecked; None where the source says that the member has left.
+    fields: Mapping[str, object] | None = field(repr=False)
+    updated_at: datetime | None = None
+    version: int | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether the source itself says that the member is gone."""
+        return self.fields is None
+
+    @property
+    def member(self) -> dict[str, object] | None:
+        """The fields by the names of MEMBER_CHANGED, for its contract to check; None where the member has left."""
+        return None if self.fields is None else {_CONTRACT_NAMES[name]: value for name, value in self.fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Unmappable:
+    """A record that means nothing; `reason` names the paths of the mapping, never a value. Without a key it could be anybody."""
+
+    external_id: str | None
+    reason: str
+
+
+def directory_mapping(settings: Mapping[str, Any], *, nested: bool = True) -> DirectoryMapping:
+    """The mapping that the settings describe; raises InvalidMapping. In flat records a path is one name, dots and all."""
+    if unknown := sorted(settings.keys() - _SETTINGS):
+        raise InvalidMapping(f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(_SETTINGS))}")
+    member = parse_member(settings)
+
+    def path(value: object, name: str) -> Path:
+        return parse_path(value, name) if nested else _column(value, name)
+
+    def optional_path(name: str) -> Path | None:
+        return None if settings.get(name) is None else path(settings[name], name)
+
+    mapping = DirectoryMapping(
+        external_id=path(settings["externalId"], "externalId"),
+        member={MEMBER_FIELDS[name]: path(where, f"member.{name}") for name, where in member.items()},
+        updated_at=optional_path("updatedAt"),
+        version=optional_path("version"),
+        time_unit=parse_time_unit(settings),
+        zone=_zone(settings.get("timeZone")),
+        states=parse_texts(settings.get("states", {}), "states"),
+    )
+    if mapping.external_id == mapping.member.get("national_id"):
+        raise InvalidMapping("externalId travels in events and must not be the national id")
+    return mapping
+
+
+def _column(value: object, name: str) -> Path:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_KEY:
+        raise InvalidMapping(f"{name} is the name of a column")
+    return (value,)
+
+
+def _zone(name: object) -> tzinfo | None:
+    if name is None:
+        return None
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)  # type: ignore[arg-type]  # what is no text is one of the errors
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise InvalidMapping("timeZone is the name of a time zone, such as Atlantic/Reykjavik") from None
+
+
+# The shape of the seed: {id, kennitala, name, email}. What it does not tell of stays local.
+DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
+    "externalId": "id",
+    "member": {"nationalId": "kennitala", "name": "name", "email": "email"},
+}
+DEFAULT_MAPPING: Final = directory_mapping(DEFAULT_SETTINGS)
+
+
+def mapped_record(mapping: DirectoryMapping, record: Mapping[str, object]) -> MappedRecord | Unmappable:
+    """The member that a record means."""
+    external_id = find(record, mapping.external_id)
+    # Keys that are numbers at their source are texts here, as in the URLs that carry them.
+    if isinstance(external_id, int) and not isinstance(external_id, bool):
+        external_id = str(external_id)
+    if not isinstance(external_id, str) or not external_id or len(external_id) > _LONGEST_KEY or _CONTROL.search(external_id):
+        rule = f"a text of 1 to {_LONGEST_KEY} characters without control characters, or a whole number"
+        return Unmappable(None, f"{written(mapping.external_id)}: the key must be {rule}")
+    try:
+        fields = _fields(mapping, record)
+        updated_at = _updated_at(mapping, record)
+        version = _version(mapping, record, updated_at)
+        content = content_of(fields)
+    except ValueError as error:
+        return Unmappable(external_id, str(error))
+    except TypeError:
+        return Unmappable(external_id, "a field holds what JSON cannot keep")
+    if len(content) > _MAX_CONTENT_BYTES:
+        return Unmappable(external_id, f"the mapped fields take more than {_MAX_CONTENT_BYTES // 1024} KiB")
+    if b"\\u0000" in content and _ESCAPED_NUL.search(content):
+        return Unmappable(external_id, "a field holds a NUL character")
+    return MappedRecord(external_id, content, hash_of(content), fields, updated_at, version)
+
+
+def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str, object] | None:
+    fields: dict[str, object] = {}
+    for name, path in mapping.member.items():
+        value = record.get(path[0], ABSENT) if len(path) == 1 else find(record, path)
+        if value is ABSENT:
+            continue
+        if isinstance(value, str):
+            if not value or value.isspace():
+                # No field holds a blank; forms and exports write one for nothing.
+                value = None
+            elif name == "national_id":
+                value = normalise_national_id(value) or None
+        if name == "state":
+            value = _state(mapping, value)
+            if value == REMOVED:
+                return None
+        elif value is not None and _CONTRACT_NAMES[name] in DATES:
+            instant = _instant(value, mapping, path, last=name == "expires_at")
+            value = value if instant is None else within_calendar(instant)
+        fields[name] = value
+    return fields
+
+
+def _state(mapping: DirectoryMapping, value: object) -> object:
+    if isinstance(value, bool):
+        return mapping.states.get("true" if value else "false", value)
+    return mapping.states.get(str(value), value) if isinstance(value, str | int) else value
+
+
+def _updated_at(mapping: DirectoryMapping, record: Mapping[str, object]) -> datetime | None:
+    if mapping.updated_at is None:
+        return None
+    instant = _instant(find(record, mapping.updated_at), mapping, mapping.updated_at)
+    if instant is None:
+        raise ValueError(f"{written(mapping.updated_at)}: must be an RFC 3339 time with its offset")
+    return instant
+
+
+def _version(mapping: DirectoryMapping, record: Mapping[str, object], updated_at: datetime | None) -> int | None:
+    if mapping.version is None:
+        return None if updated_at is None else microseconds(updated_at)
+    value = find(record, mapping.version)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < len(str(_MAX_VERSION)):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_VERSION:
+        raise ValueError(f"{written(mapping.version)}: the version must be a whole number of at most 63 bits")
+    return value
+
+
+def _instant(value: object, mapping: DirectoryMapping, path: Path, *, last: bool = False) -> datetime | None:
+    """The instant in UTC; None where it is no time at all, which the contract says better. A date is its first or last instant."""
+    if mapping.time_unit is not None:
+        try:
+            return counted_time(int(value) if isinstance(value, str) and value.isdecimal() else value, mapping.time_unit)
+        except ValueError as error:
+            raise ValueError(f"{written(path)}: {error}") from None
+    if not isinstance(value, str):
+        return None
+    try:
+        if len(value) == _DATE_LENGTH:
+            instant = datetime.combine(date.fromisoformat(value), time.max if last else time.min)
+        else:
+            instant = datetime.fromisoformat(value.upper())
+    except ValueError:
+        return None
+    if instant.tzinfo is None:
+        if mapping.zone is None:
+            raise ValueError(f"{written(path)}: a time without its offset; the mapping's timeZone says which is meant")
+        instant = instant.replace(tzinfo=mapping.zone)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        return None
