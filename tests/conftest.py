@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -29,15 +31,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "jaeger: asks the query API of a Jaeger; runs where JAEGER_URL names one")
+# What a shell starts in the background ignores SIGINT, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What no local stack can start: whether it is there.
+WANTED = {"jaeger": bool(os.environ.get("JAEGER_URL")), "promtool": shutil.which("promtool") is not None}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a Jaeger its tests are none of this run's."""
-    if os.environ.get("JAEGER_URL"):
-        return
-    if wanting := [item for item in items if item.get_closest_marker("jaeger")]:
+    """What wants a program or a service that is not here is none of this run's tests."""
+    missing = [name for name, is_there in WANTED.items() if not is_there]
+    if wanting := [item for item in items if any(item.get_closest_marker(name) for name in missing)]:
         config.hook.pytest_deselected(items=wanting)
         items[:] = [item for item in items if item not in wanting]
 

@@ -22,6 +22,7 @@ from deploy.demo.webhook_scenario import Kind, build_webhooks
 from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
 from service.cli import app
 from service.settings import Settings, load_settings
+from service.telemetry import names as telemetry_names
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "requirements").glob("*.md")])
@@ -272,6 +273,7 @@ def test_the_channels_in_the_documents_are_the_declared_ones() -> None:
     names = {exchange.name for exchange in EXCHANGES}
     for channel in CHANNELS:
         names |= {queue.name for queue in channel.queue.queues} if channel.queue else set()
+    names |= {name for name in vars(telemetry_names).values() if isinstance(name, str)}
     for document in DOCUMENTS:
         for name in re.findall(r"\brollcall\.[a-z][a-z.-]*[a-z]", document.read_text(encoding="utf-8")):
             assert name in names, f"{shown(document)} names {name}"

@@ -15,7 +15,7 @@ from service.store.migrate import migrate as apply_migrations
 from service.telemetry.logs import configure_logs
 from service.wiring.process import Role, run_process
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "collect_seldom"]
 
 _YOUNG_OBJECTS: Final = 20_000
 
@@ -32,12 +32,16 @@ def run(
     """Run the service until SIGTERM or Ctrl-C, then drain."""
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
-    # What is loaded by now stays for good: looking through it again would stop everything else for 50 ms and more, each time.
+    uvloop.run(run_process(settings, roles or list(Role), on_start=collect_seldom))
+
+
+def collect_seldom(_: object = None) -> None:
+    """Keep what is loaded by now out of garbage collection, and collect seldom what comes after."""
+    # It stays for good: looking through it again would stop everything else for 50 ms and more, each time.
     gc.collect()
     gc.freeze()
     # What a message or a request makes is soon gone by itself; at 700 most of what the collector sees is still in use.
     gc.set_threshold(_YOUNG_OBJECTS)
-    uvloop.run(run_process(settings, roles or list(Role)))
 
 
 def migrate() -> None:

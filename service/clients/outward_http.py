@@ -15,16 +15,16 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
-from httpx_retries import Retry, RetryTransport
+from httpx_retries import RetryTransport
 
 from service.clients.guarded_transport import DestinationRefused, GuardedTransport, Resolver, resolve
+from service.clients.retries import may_pass, retry_after_of, retrying
 from service.domain.addresses import Network
 
 __all__ = [
@@ -35,20 +35,12 @@ __all__ = [
     "OutwardHttp",
     "OutwardLimits",
     "OutwardUnavailable",
-    "retry_after_of",
 ]
 
 _MOST_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # Headers that told of the body before it was decoded.
 _OF_THE_TRANSFER: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-_TOO_MANY_REQUESTS: Final = 429
-# Not implemented, and the wrong version of HTTP: they will not pass.
-_LASTING: Final = frozenset({501, 505})
-_SERVER_ERRORS: Final = range(500, 600)
-_LONGEST_NUMBER: Final = 9
-_LONGEST_DATE: Final = 40
-_LONGEST_WAIT: Final = timedelta(days=1)
 # In the extensions of a request that wants its answer as it comes.
 _AS_IT_COMES: Final = "rollcall.as_it_comes"
 
@@ -102,10 +94,6 @@ class _TooLarge(httpx.HTTPError):
     """The body is larger than may be."""
 
 
-class _Again(httpx.HTTPError):
-    """A status that may be another one soon."""
-
-
 class OutwardHttp:
     """A client for one origin, such as `https://members.example`: it sends its headers there and nowhere else."""
 
@@ -125,7 +113,8 @@ class OutwardHttp:
             # What these make of one part is at most a thousand times the part.
             headers={"user-agent": "rollcall", "accept-encoding": "gzip, deflate", **(headers or {})},
             transport=RetryTransport(
-                _WholeAnswers(GuardedTransport(opened, resolver=resolver, ssl_context=ssl_context), limits), _retry(limits)
+                _WholeAnswers(GuardedTransport(opened, resolver=resolver, ssl_context=ssl_context), limits),
+                retrying(limits.attempts, limits.backoff, limits.longest_wait),
             ),
             timeout=httpx.Timeout(limits.read.total_seconds(), connect=limits.connect.total_seconds()),
             # A proxy of the environment would dial for us, unguarded.
@@ -195,7 +184,7 @@ class OutwardHttp:
             raise OutwardBroken(message)
 
     def _refuse_unavailable(self, response: httpx.Response) -> None:
-        if not _may_pass(response.status_code):
+        if not may_pass(response.status_code):
             return
         wait = retry_after_of(response.headers)
         asked = f" and asks for {wait.total_seconds():.0f} s" if wait is not None else ""
@@ -253,58 +242,6 @@ async def _bounded(response: httpx.Response, limits: OutwardLimits) -> AsyncIter
         if size > limits.most_bytes:
             raise _TooLarge(f"{limits.most_bytes // 1024**2} MiB" if limits.most_bytes >= 1024**2 else f"{limits.most_bytes} bytes")
         yield part
-
-
-class _Patience(Retry):
-    """The library's retries, with a Retry-After that is not cut short and one that cannot be read ignored."""
-
-    def parse_retry_after(self, retry_after: str) -> float:
-        wait = _read_wait(retry_after)
-        if wait is None:
-            raise ValueError("not to be read")
-        return wait.total_seconds()
-
-
-def _retry(limits: OutwardLimits) -> Retry:
-    def judge(response: httpx.Response) -> None:
-        if _may_pass(response.status_code):
-            wait = retry_after_of(response.headers)
-            if wait is None or wait <= limits.longest_wait:
-                raise _Again("")
-
-    return _Patience(
-        total=limits.attempts - 1,
-        allowed_methods=["GET"],
-        # Of a longer wait the library would come back too early: which status is tried again is for `judge` to say.
-        status_forcelist=[0],
-        retry_on_exceptions=[httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, _Again],
-        backoff_factor=limits.backoff.total_seconds() / 2,
-        backoff_jitter=0.5,
-        max_backoff_wait=limits.longest_wait.total_seconds(),
-        validate_response=judge,
-    )
-
-
-def _may_pass(status: int) -> bool:
-    return status == _TOO_MANY_REQUESTS or (status in _SERVER_ERRORS and status not in _LASTING)
-
-
-def retry_after_of(headers: httpx.Headers) -> timedelta | None:
-    """The wait that an answer asks for, in seconds or until a date (RFC 9110, 10.2.3); None where none can be read."""
-    return _read_wait(headers.get("retry-after", ""))
-
-
-def _read_wait(text: str) -> timedelta | None:
-    text = text.strip()
-    try:
-        if text.isascii() and text.isdigit():
-            wait = timedelta(seconds=int(text[:_LONGEST_NUMBER]))
-        else:
-            until = parsedate_to_datetime(text[:_LONGEST_DATE])
-            wait = (until if until.tzinfo is not None else until.replace(tzinfo=UTC)) - datetime.now(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(wait, timedelta()), _LONGEST_WAIT)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

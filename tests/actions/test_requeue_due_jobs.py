@@ -21,7 +21,7 @@ LEASE = timedelta(seconds=30)
 @pytest.fixture
 async def jobs(module_database_url: str) -> AsyncIterator[Jobs]:
     async with open_jobs(module_database_url) as jobs:
-        await jobs.fetch("truncate outbox, jobs")
+        await jobs.fetch("truncate outbox, jobs cascade")
         yield jobs
 
 

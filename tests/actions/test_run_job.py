@@ -30,7 +30,7 @@ CALM = replace(QUICK, lease=LEASE)
 @pytest.fixture
 async def jobs(module_database_url: str) -> AsyncIterator[Jobs]:
     async with open_jobs(module_database_url) as jobs:
-        await jobs.fetch("truncate outbox, jobs, job_effects")
+        await jobs.fetch("truncate outbox, jobs, job_effects cascade")
         yield jobs
 
 
@@ -340,6 +340,8 @@ async def test_who_lost_the_lease_can_neither_finish_report_nor_commit(jobs: Job
     assert first.lease_is_held
     assert await run_job(jobs.database, first, jobs.kinds["works"], options=CALM) is None
     assert await jobs.effects(job) == []
+    # Nor can one that asks nobody whether it still has it.
+    assert await run_job(jobs.database, first, JobKind(_returns), options=CALM) is None
     row = await jobs.row(job)
     assert (row.state, row.attempts, row.result) == (JobState.RUNNING, 2, None)
 
@@ -349,6 +351,10 @@ async def test_who_lost_the_lease_can_neither_finish_report_nor_commit(jobs: Job
 
     assert await run_job(jobs.database, second, jobs.kinds["works"], options=CALM) is JobState.SUCCEEDED
     assert await jobs.effects(job) == [(2, 0)]
+
+
+async def _returns(_: RunningJob) -> JobResult:
+    return JobResult.succeeded({"by": "the first"})
 
 
 async def _tells_and_waits(job: RunningJob) -> JobResult:

@@ -91,8 +91,10 @@ async def _run_sink() -> None:
         await server.serve_forever()
 
 
-async def _run_without_telemetry(settings: Settings, roles: Collection[Role]) -> None:
-    await until_stopped(Process(settings, roles, metrics=UNMEASURED, tracing=NO_TRACING))
+async def _run_without_telemetry(settings: Settings, roles: Collection[Role], on_start: Callable[[Process], None]) -> None:
+    process = Process(settings, roles, metrics=UNMEASURED, tracing=NO_TRACING)
+    on_start(process)
+    await until_stopped(process)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,15 @@ class StoppingPublisher(Publisher):
         return await super().publish_window(messages)
 
 
-async def _die(settings: Settings, rng: Random) -> None:
+async def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        await asyncio.sleep(0.2)
+    os._exit(1)
+
+
+async def _die(settings: Settings, rng: Random, parent: int) -> None:
+    # A test that gave up kills the parent only.
+    ending = asyncio.create_task(_end_with(parent))
     database = await Database.connect(settings.database_url.get_secret_value(), name="dying relay")
     # Short leases: the takeover after the real ones is another scenario.
     options = RelayOptions(window=WINDOW, lanes=LANES, lease=timedelta(seconds=0.6))
@@ -76,6 +84,7 @@ async def _die(settings: Settings, rng: Random) -> None:
     relay = DyingRelay(database, broker_url=broker, listen_url=listen, options=options)
     relay.windows_left = rng.randrange(3)
     await relay.run()
+    ending.cancel()
 
 
 async def _stop(settings: Settings) -> None:
@@ -92,12 +101,12 @@ async def _stop(settings: Settings) -> None:
 def _keep_dying(settings: Settings, kills: int, seed: str) -> None:
     """Fork: a relay that starts from nothing needs a second of a slow core, of which these need none."""
     alive: set[int] = set()
-    started = 0
+    started, parent = 0, os.getpid()
     while started < kills or alive:
         while started < kills and len(alive) < _AT_ONCE:
             started += 1
             if (child := os.fork()) == 0:
-                asyncio.run(_die(settings, Random(f"{seed}/{started}")))
+                asyncio.run(_die(settings, Random(f"{seed}/{started}"), parent))
                 os._exit(1)
             alive.add(child)
         child, status = os.wait()

@@ -17,7 +17,7 @@ from tests.jobs_rig import QUICK, Jobs, open_jobs
 @pytest.fixture
 async def jobs(module_database_url: str) -> AsyncIterator[Jobs]:
     async with open_jobs(module_database_url) as jobs:
-        await jobs.fetch("truncate jobs, outbox")
+        await jobs.fetch("truncate jobs, outbox cascade")
         yield jobs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from service.cli import processes
 def test_what_is_loaded_at_the_start_is_not_looked_through_again_while_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     tracked: list[int] = []
 
-    async def run_process(*_: Any) -> None:
+    async def run_process(*_: Any, on_start: Callable[[object], None]) -> None:
+        on_start(None)
         tracked.append(len(gc.get_objects()))
 
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")

@@ -23,7 +23,6 @@ ALERTS = [
     rule for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
 ]
 PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool, of Debian's package prometheus, is not installed")
 
 # What a selector of a metric may stand for, by the metric's kind; and what comes from the libraries and from Prometheus itself.
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
@@ -145,13 +144,13 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
     assert CASES.keys() == {rule["alert"] for rule in ALERTS}
 
 
-@needs_promtool
+@pytest.mark.promtool
 def test_prometheus_takes_its_configuration_and_rules() -> None:
     assert PROMTOOL is not None
     subprocess.run([PROMTOOL, "check", "config", "prometheus.yaml"], cwd=DEPLOY / "prometheus", check=True, timeout=60)
 
 
-@needs_promtool
+@pytest.mark.promtool
 def test_prometheus_can_evaluate_every_expression_of_the_dashboard(tmp_path: Path) -> None:
     assert PROMTOOL is not None
     asked = [expr.replace("$__rate_interval", "1m") for where, expr in EXPRESSIONS.items() if where.startswith("panel")]
@@ -160,7 +159,7 @@ def test_prometheus_can_evaluate_every_expression_of_the_dashboard(tmp_path: Pat
     subprocess.run([PROMTOOL, "check", "rules", "rules.yaml"], cwd=tmp_path, check=True, timeout=60)
 
 
-@needs_promtool
+@pytest.mark.promtool
 def test_every_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
     assert PROMTOOL is not None
     (tmp_path / "alerts.yaml").write_text((DEPLOY / "prometheus" / "alerts.yaml").read_text())

@@ -49,14 +49,15 @@ async def test_one_poison_among_many_is_parked_with_its_reason(database_url: str
     assert seen.overtaken == 0
 
 
-async def test_worker_and_relay_killed_in_turn(database_url: str, rabbitmq_url: str) -> None:
+@pytest.mark.parametrize(("count", "turns"), [(1_500, 1), pytest.param(10_000, 3, marks=pytest.mark.slow)])
+async def test_worker_and_relay_killed_in_turn(database_url: str, rabbitmq_url: str, count: int, turns: int) -> None:
     """Nothing lost, each effect once, and the order exact: every change makes a version, and no event comes after a later one.
 
     A queue puts what a dead consumer had in hand back in its old place, one worker at a time applies in the order of arrival,
     and a relay that took over claims a member's lowest row: nothing can be overtaken while the broker lives.
     """
     upstream = await Upstream.register(database_url)
-    count, victims = 3_000, ("worker", "relay") * 2
+    victims = ("worker", "relay") * turns
     changes = _versions_in_turn(upstream, count)
     async with clean_broker(rabbitmq_url), subscriber(rabbitmq_url) as seen, InboundPublisher.connected(rabbitmq_url) as publisher:
         for turn, victim in enumerate(victims):

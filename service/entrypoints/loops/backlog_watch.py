@@ -99,6 +99,8 @@ class BacklogWatch:
             raise Unavailable(message) from None
         finally:
             look.cancel()
+            # What it ends with when nobody waits for it any more is for the next look to find.
+            look.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _reason(error: Exception) -> str:

@@ -21,11 +21,12 @@ NAMES = ["page-number", "limit-offset", "cursor", "bare", "list", "csv file", "c
 def django_case(upstream: Upstream, paging: str) -> Case:
     def opened(members: int) -> AbstractAsyncContextManager[Source]:
         upstream.reset(members)
-        return django_source(upstream, paging, pageSize=200)
+        return django_source(upstream, paging, pageSize=50)
 
     return Case(
         paging,
         opened,
+        many=260,
         counts=paging in ("page-number", "limit-offset"),
         paged=paging not in ("bare", "list"),
         refused=lambda: django_source(upstream, paging, key="not-the-key"),
@@ -46,7 +47,7 @@ def file_case(folder: Path) -> Case:
         async with open_source(described, None, Outside(csv_dir=folder)) as source:
             yield source
 
-    return Case("csv file", opened)
+    return Case("csv file", opened, many=4200)
 
 
 def url_case(upstream: Upstream) -> Case:
@@ -59,7 +60,10 @@ def url_case(upstream: Upstream) -> Case:
             yield source
 
     return Case(
-        "csv url", opened, refused=lambda: open_source(described, SecretStr("not-the-key"), Outside(LOOPBACK, limits=QUICK))
+        "csv url",
+        opened,
+        many=4200,
+        refused=lambda: open_source(described, SecretStr("not-the-key"), Outside(LOOPBACK, limits=QUICK)),
     )
 
 

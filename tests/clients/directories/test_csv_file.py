@@ -182,5 +182,5 @@ async def peak_of(folder: Path, members: int) -> int:
 
 
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    small, large = await peak_of(tmp_path, 6_000), await peak_of(tmp_path, 60_000)
+    small, large = await peak_of(tmp_path, 5_000), await peak_of(tmp_path, 30_000)
     assert large < small * 1.5

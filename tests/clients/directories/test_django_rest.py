@@ -70,6 +70,8 @@ async def test_a_long_wait_is_told_and_not_cut_short(upstream: Upstream, page: i
     assert isinstance(error, SourceUnavailable)
     assert error.retry_after == timedelta(minutes=10)
     assert str(error) == f"page {page}: 127.0.0.1 answers 429 and asks for 600 s"
+    # Asked once, and not again before the time is over; the look at its health comes on top.
+    assert len(upstream.requests()) == page + 1
 
 
 async def test_a_wait_until_a_date_is_understood(upstream: Upstream) -> None:

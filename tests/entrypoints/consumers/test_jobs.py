@@ -21,6 +21,8 @@ from tests.fault_proxy import FaultProxy
 from tests.jobs_rig import QUICK, Jobs, open_jobs, running_workers
 from tests.relay_rig import eventually, running_relay
 from tests.service_rig import Upstream, books, clean_broker, depth, publish
+from tests.telemetry.span_rig import parent_id, span_id, trace_id, tracing_in_memory
+from tests.trace_rig import new_traceparent
 
 # Leases that outlast the test: whatever is taken over here was given back.
 CALM = replace(QUICK, lease=timedelta(minutes=5))
@@ -253,3 +255,22 @@ async def test_a_database_that_is_away_costs_no_job(jobs: Jobs, database_url: st
 
 async def _ill(worker: Any) -> bool:
     return bool(await worker.problems())
+
+
+@pytest.mark.usefixtures("relay", "channel")
+async def test_the_run_stays_in_the_trace_of_who_asked_for_it(jobs: Jobs, database_url: str, rabbitmq_url: str) -> None:
+    traceparent = new_traceparent()
+    asked_in, asked_by = traceparent.split("-")[1:3]
+    with tracing_in_memory() as (tracing, spans):
+        async with running_workers(database_url, rabbitmq_url, tracing=tracing):
+            asked = await jobs.try_enqueue("fails", parameters={"with": "source", "times": 1}, traceparent=traceparent)
+            await jobs.until(asked.job_id, lambda row: row.next_attempt_at is not None)
+            await jobs.let_time_pass(asked.job_id)
+            assert (await jobs.ended(asked.job_id)).state is JobState.SUCCEEDED
+
+        messages, attempts = spans.named("process rollcall.jobs"), spans.named("job fails")
+    assert {trace_id(span) for span in (*messages, *attempts)} == {asked_in}
+    assert [parent_id(span) for span in messages] == [asked_by, asked_by]
+    assert [parent_id(span) for span in attempts] == [span_id(span) for span in messages]
+    told = [dict(span.attributes or {}) for span in attempts]
+    assert [(span["rollcall.outcome"], span["rollcall.job.attempt"]) for span in told] == [("requeued", 1), ("succeeded", 2)]
