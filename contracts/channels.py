@@ -9,6 +9,7 @@ from uuid import UUID
 
 from contracts.job_requested import KIND_PATTERN, MAX_KIND, JobRequestedV1
 from contracts.member_changed import MemberChangedV1
+from contracts.members_imported import MembersImportedV1
 from contracts.membership_updated import MembershipUpdatedV1
 from contracts.schedule_tick import ScheduleTickV1
 from contracts.webhook_received import WebhookReceivedV1
@@ -215,8 +216,20 @@ MEMBERSHIP_UPDATED: Final = Channel(
     consumers=("subscribers, each with a queue of its own",),
     examples=("new_member", "expiry", "removal", "local_member"),
 )
+MEMBERS_IMPORTED: Final = Channel(
+    message_type="MEMBERS_IMPORTED",
+    model=MembersImportedV1,
+    summary="A first import stored new members, who have no event of their own; one for each batch.",
+    direction="outbound",
+    exchange=EVENTS,
+    routing_key="members.imported.{companyId}",
+    parameters=MappingProxyType({"companyId": "The company's id, a UUID: no dots."}),
+    producers=("rollcall relay",),
+    consumers=("subscribers, each with a queue of its own",),
+    examples=("batch",),
+)
 
-CHANNELS: Final = (MEMBER_CHANGED, WEBHOOK_RECEIVED, SCHEDULE_TICK, JOB_REQUESTED, MEMBERSHIP_UPDATED)
+CHANNELS: Final = (MEMBER_CHANGED, WEBHOOK_RECEIVED, SCHEDULE_TICK, JOB_REQUESTED, MEMBERSHIP_UPDATED, MEMBERS_IMPORTED)
 
 
 def webhook_routing_key(connection_id: UUID) -> str:
@@ -245,3 +258,8 @@ def job_routing_key(kind: str) -> str:
 def membership_updated_routing_key(company_id: UUID) -> str:
     """The routing key of the events of this company."""
     return f"membership.updated.{company_id}"
+
+
+def members_imported_routing_key(company_id: UUID) -> str:
+    """The routing key of this company's first imports."""
+    return f"members.imported.{company_id}"

@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     secrets_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset)] = None
+    # Off: no sync changes anything, whoever asks for it; dry runs go on.
+    sync_enabled: bool = True
     # Makes the company `default` with one connection, which is asked with this key.
     django_base_url: DirectoryUrl = None
     django_api_key: Secret = None

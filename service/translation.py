@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from contracts.channels import (
     EVENTS,
     JOB_REQUESTED,
+    MEMBERS_IMPORTED,
     MEMBERSHIP_UPDATED,
     WEBHOOK_RECEIVED,
     job_routing_key,
+    members_imported_routing_key,
     membership_updated_routing_key,
     webhook_routing_key,
 )
@@ -24,6 +26,7 @@ from contracts.errors import describe
 from contracts.failures import REPLAYED_HEADER
 from contracts.job_requested import JobRequestedV1
 from contracts.member_changed import MemberChangedV1, UpstreamMember
+from contracts.members_imported import MembersImportedV1
 from contracts.membership_updated import MembershipUpdatedV1
 from contracts.webhook_received import WebhookReceivedV1
 from service.domain.change import (
@@ -34,29 +37,52 @@ from service.domain.change import (
     UpstreamFields,
     UpstreamRemoval,
     UpstreamUpsert,
+    VersionKind,
     normalise_national_id,
 )
+from service.domain.directories.delta import Difference
 from service.domain.errors import Park, UnfitData
 from service.domain.fold import Version
 from service.domain.member import CompanyId, ConnectionId, UpstreamState
 from service.domain.source_hash import content_of, hash_of, within_calendar
+from service.domain.source_mapping import MEMBER_FIELDS
 from service.domain.webhooks.mapping import Ignored, Unmappable, WebhookMapping, mapped_change
 from service.store.jobs import JobNotice
 from service.store.member_events import MemberEventRow, PastEvent
 from service.store.outbox import OutboxRow
+from service.store.sync_delta import DeltaRow
 
 __all__ = [
+    "REMOVAL_HASH",
+    "Snapshot",
     "event_id",
     "to_change",
     "to_job_requested",
     "to_mapped_change",
     "to_member_event",
+    "to_members_imported",
     "to_membership_updated",
     "to_replayed_event",
+    "to_snapshot_change",
     "to_webhook_received",
 ]
 
 _SOURCE: Final = "rollcall"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CONTRACT_NAMES: Final = {name: contract_name for contract_name, name in MEMBER_FIELDS.items()}
+# What is remembered of a removal, whoever is removed.
+REMOVAL_HASH: Final = hash_of(content_of(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Whose members a directory told of, since when, and who wants to know."""
+
+    company_id: CompanyId
+    connection_id: ConnectionId
+    version_kind: VersionKind
+    began_at: datetime
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +170,40 @@ def to_mapped_change(message: WebhookReceivedV1, envelope: Envelope, mapping: We
         raise Park("the webhook is no JSON") from None
 
 
+def to_snapshot_change(row: DeltaRow, snapshot: Snapshot) -> UpstreamChange:
+    """The change that a difference asks for; raises Park where the record does not fit the contract, with a text free of values."""
+    if row.external_id is None:
+        raise Park("the record has no key")
+    common: dict[str, Any] = {
+        "company_id": snapshot.company_id,
+        "connection_id": snapshot.connection_id,
+        "external_id": row.external_id,
+        # Of what does not say its version nothing is newer than what is known.
+        "source_version": row.version or 0,
+        "updated_at": row.updated_at or _version_time(row, snapshot),
+        "cause": snapshot.cause,
+        "from_snapshot": True,
+        "snapshot_began_at": snapshot.began_at,
+    }
+    if row.what in (Difference.LEFT, Difference.ABSENT):
+        return UpstreamRemoval(source_hash=REMOVAL_HASH, **common)
+    if row.content is None or row.source_hash is None:
+        raise Park(row.reason or "the record cannot be read")
+    member = {_CONTRACT_NAMES[name]: value for name, value in orjson.loads(row.content).items()}
+    try:
+        fields = _fields(UpstreamMember.from_json(orjson.dumps(member)))
+    except ValidationError as error:
+        raise Park(describe(error)) from None
+    return UpstreamUpsert(fields=fields, source_hash=row.source_hash, replaces_external_id=row.replaces, **common)
+
+
+def _version_time(row: DeltaRow, snapshot: Snapshot) -> datetime:
+    """When what has no time of its own was so: of an absence, the member's last known version, for nobody says when they left."""
+    if snapshot.version_kind is VersionKind.UPDATED_AT:
+        return _EPOCH + timedelta(microseconds=row.version or 0)
+    return snapshot.began_at
+
+
 def _fields(member: UpstreamMember) -> UpstreamFields:
     fields: dict[str, Any] = {name: getattr(member, name) for name in member.model_fields_set}
     if (national_id := fields.get("national_id")) is not None:
@@ -210,6 +270,42 @@ def to_membership_updated(version: Version, now: datetime) -> OutboxRow:
         text = f"MEMBERSHIP_UPDATED cannot tell of it: {describe(error)}"
         raise UnfitData(text) from None
     return _to_outbox_row(message, cause.correlation_id, cause.traceparent)
+
+
+def to_members_imported(versions: Sequence[Version], now: datetime) -> list[OutboxRow]:
+    """The MEMBERS_IMPORTED of new members, one for each connection, ready to be sent; they have no event of their own."""
+    of_connection: dict[ConnectionId, list[Version]] = {}
+    for version in versions:
+        if (connection_id := version.transition.after.connection_id) is not None:
+            of_connection.setdefault(connection_id, []).append(version)
+    rows = []
+    for connection_id, imported in of_connection.items():
+        first = imported[0]
+        company_id, cause = first.transition.after.company_id, first.change.cause
+        message = MembersImportedV1(company_id=company_id, connection_id=connection_id, members=len(imported), occurred_at=now)
+        envelope = Envelope(
+            id=f"{connection_id}:{first.transition.after.id}",
+            source=_SOURCE,
+            type=MEMBERS_IMPORTED.message_type,
+            time=now,
+            subject=str(connection_id),
+            traceparent=cause.traceparent,
+            correlation_id=cause.correlation_id,
+        )
+        rows.append(
+            OutboxRow(
+                order_key=connection_id,
+                exchange=EVENTS.name,
+                routing_key=members_imported_routing_key(company_id),
+                type=envelope.type,
+                message_id=envelope.id,
+                correlation_id=cause.correlation_id,
+                headers=envelope.to_headers(),
+                body=message.to_json().decode(),
+                occurred_at=now,
+            )
+        )
+    return rows
 
 
 def to_job_requested(notice: JobNotice) -> OutboxRow:

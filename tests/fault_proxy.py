@@ -10,12 +10,16 @@ from contextlib import asynccontextmanager
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
+# Where a URL leaves it out, as DATABASE_URL and RABBITMQ_URL may.
+_PORTS = {"postgresql": 5432, "postgres": 5432, "amqp": 5672, "http": 80}
+
 
 class FaultProxy:
     """Stands before a service; `url` is the service's own with the proxy's address in it."""
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
+        self._port = self._parts.port or _PORTS[self._parts.scheme]
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
@@ -59,7 +63,7 @@ class FaultProxy:
             _reset(writer)
             return
         try:
-            up_reader, up_writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+            up_reader, up_writer = await asyncio.open_connection(self._parts.hostname, self._port)
         except OSError:
             _reset(writer)
             return

@@ -223,7 +223,8 @@ async def running_workers(
         for _ in range(count):
             worker = Worker(settings(database_url, rabbitmq_url), tracing=tracing, find_kinds=kinds, job_options=options)
             stack.push_async_callback(worker.stop)
-            await worker.start()
+            async with asyncio.timeout(60):
+                await worker.start()
             workers.append(worker)
         yield workers
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from uuid_utils.compat import uuid7
 
@@ -13,7 +14,7 @@ from service import translation
 from service.domain.backoff import Backoff
 from service.domain.change import Change, HoldPlaced, HoldReleased, InboxKey, Rules, TimePassed, UpstreamRemoval, UpstreamUpsert
 from service.domain.errors import Contention, UnfitData
-from service.domain.fold import Fold
+from service.domain.fold import Fold, Version
 from service.domain.member import ConnectionId, Member, MemberId
 from service.domain.outcome import Outcome, Result
 from service.store.clock import read_clock
@@ -22,11 +23,14 @@ from service.store.connections import rules_of_connections
 from service.store.database import Database, Tx
 from service.store.inbox import claim_messages, release_messages
 from service.store.member_events import insert_member_events
-from service.store.members import MemberKeys, delete_tombstones, insert_members, lock_members, update_members
+from service.store.members import MemberKeys, delete_tombstones, insert_members, lock_members, read_members, update_members
 from service.store.outbox import insert_outbox
 from service.telemetry.metrics import UNMEASURED, Metrics
 
-__all__ = ["apply_changes"]
+__all__ = ["Alongside", "Foreseen", "apply_changes", "foresee_changes"]
+
+# Called with each transaction's changes and results before it commits: what it writes is true exactly when the changes are.
+Alongside: TypeAlias = Callable[[Tx, Sequence[Change], Sequence[Result]], Awaitable[None]]
 
 _ATTEMPTS: Final = 6
 _BACKOFF: Final = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=320))
@@ -36,24 +40,39 @@ _NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "the company has no such co
 _NO_SUCH_MEMBER: Final = Result(Outcome.REFUSED, "there is no such member")
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a change would come to; `changed` has the values before and after by the names of the fields, which are personal."""
+
+    result: Result
+    changed: Mapping[str, tuple[Any, Any]]
+
+
 class _EntangledError(Exception):
     """What one change gives up another one takes: they need a transaction each, which a single change never does."""
 
 
 async def apply_changes(
-    db: Database, changes: Sequence[Change], *, default_grace_days: int, metrics: Metrics = UNMEASURED
+    db: Database,
+    changes: Sequence[Change],
+    *,
+    default_grace_days: int,
+    metrics: Metrics = UNMEASURED,
+    alongside: Alongside | None = None,
+    quiet: bool = False,
 ) -> list[Result]:
     """Apply changes in their order and answer what became of each, in the same order.
 
     One transaction for all of them; where the database refuses the data of one, the batch is split until that one stands alone
     and is Refused. Raises Unavailable, and Contention where others stay in the way: what was committed by then answers
-    `duplicate` when the same changes are given again.
+    `duplicate` when the same changes are given again. What `alongside` raises rolls back and is raised. `quiet`: new members make
+    no event of their own, but one MEMBERS_IMPORTED for all that a transaction makes.
     """
     if not changes:
         return []
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return await _apply_together(db, changes, default_grace_days)
+            return await _apply_together(db, changes, default_grace_days, alongside, quiet=quiet)
         except Contention:
             if attempt == _ATTEMPTS and len(changes) == 1:
                 raise
@@ -61,36 +80,67 @@ async def apply_changes(
             await asyncio.sleep(_BACKOFF.after(attempt).total_seconds())
         except UnfitData as error:
             if len(changes) == 1:
-                return [Result(Outcome.REFUSED, str(error))]
+                refused = [Result(Outcome.REFUSED, str(error))]
+                if alongside is not None:
+                    async with db.transaction() as tx:
+                        await alongside(tx, changes, refused)
+                return refused
             break
         except _EntangledError:
             break
     # In order: a member's later change must find its earlier one applied.
     metrics.batch_split()
+    results: list[Result] = []
     middle = len(changes) // 2
-    first = await apply_changes(db, changes[:middle], default_grace_days=default_grace_days, metrics=metrics)
-    return first + await apply_changes(db, changes[middle:], default_grace_days=default_grace_days, metrics=metrics)
+    for half in (changes[:middle], changes[middle:]):
+        results += await apply_changes(db, half, default_grace_days=default_grace_days, metrics=metrics, alongside=alongside)
+    return results
 
 
-async def _apply_together(db: Database, changes: Sequence[Change], default_grace_days: int) -> list[Result]:
+async def foresee_changes(db: Database, changes: Sequence[Change], *, default_grace_days: int) -> list[Foreseen]:
+    """What `apply_changes` would make of them now, by the same decisions; nothing is written and nobody has to wait.
+
+    Only for changes without an inbox key. Raises Unavailable and Contention.
+    """
+    if any(_inbox_key(change) is not None for change in changes):
+        raise ValueError("whether a message was taken in before can only be found out by taking it in")
     async with db.transaction() as tx:
-        upstream = [change for change in changes if isinstance(change, UpstreamUpsert | UpstreamRemoval)]
-        connections = await rules_of_connections(tx, {change.connection_id for change in upstream}, default_grace_days)
-        # What is refused anyway neither takes an inbox key nor locks a row, least of all one of another company.
-        known = [change for change in upstream if _rules_of(change, connections) is not None]
-        inbox_keys = {change.inbox_key for change in known if change.inbox_key is not None}
-        new_keys = await claim_messages(tx, inbox_keys) if inbox_keys else set()
-        local_ids = {change.member_id for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)}
-        members = await lock_members(tx, _keys(known, local_ids))
-        local_rules = await _rules_of_members([member for member in members if member.id in local_ids], tx, default_grace_days)
-        fold = Fold(members, await read_clock(tx))
-        results = _fold(fold, changes, connections, local_rules, new_keys)
+        fold, results, _ = await _decide(tx, changes, default_grace_days, lock=False)
+    versions = iter(fold.versions)
+    return [Foreseen(one, next(versions).transition.changed if one.outcome is Outcome.APPLIED else {}) for one in results]
+
+
+async def _apply_together(
+    db: Database, changes: Sequence[Change], default_grace_days: int, alongside: Alongside | None, *, quiet: bool
+) -> list[Result]:
+    async with db.transaction() as tx:
+        fold, results, new_keys = await _decide(tx, changes, default_grace_days, lock=True)
         if fold.entangled:
             raise _EntangledError
-        await _write(tx, fold)
+        await _write(tx, fold, quiet=quiet)
         if unsettled := _unsettled(changes, results, new_keys):
             await release_messages(tx, unsettled)
+        if alongside is not None:
+            await alongside(tx, changes, results)
         return results
+
+
+async def _decide(
+    tx: Tx, changes: Sequence[Change], default_grace_days: int, *, lock: bool
+) -> tuple[Fold, list[Result], set[InboxKey]]:
+    """Decide each change over the members as they are, under their lock or not; the keys are those that were taken in for it."""
+    upstream = [change for change in changes if isinstance(change, UpstreamUpsert | UpstreamRemoval)]
+    connections = await rules_of_connections(tx, {change.connection_id for change in upstream}, default_grace_days)
+    # What is refused anyway neither takes an inbox key nor locks a row, least of all one of another company.
+    known = [change for change in upstream if _rules_of(change, connections) is not None]
+    inbox_keys = {change.inbox_key for change in known if change.inbox_key is not None}
+    new_keys = await claim_messages(tx, inbox_keys) if inbox_keys else set()
+    local_ids = {change.member_id for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)}
+    keys = _keys(known, local_ids)
+    members = await lock_members(tx, keys) if lock else await read_members(tx, keys)
+    local_rules = await _rules_of_members([member for member in members if member.id in local_ids], tx, default_grace_days)
+    fold = Fold(members, await read_clock(tx))
+    return fold, _fold(fold, changes, connections, local_rules, new_keys), new_keys
 
 
 def _rules_of(change: UpstreamUpsert | UpstreamRemoval, connections: Mapping[ConnectionId, Rules]) -> Rules | None:
@@ -155,7 +205,7 @@ def _inbox_key(change: Change) -> InboxKey | None:
     return change.inbox_key if isinstance(change, UpstreamUpsert | UpstreamRemoval) else None
 
 
-async def _write(tx: Tx, fold: Fold) -> None:
+async def _write(tx: Tx, fold: Fold, *, quiet: bool) -> None:
     if absorbed := fold.absorbed:
         await delete_tombstones(tx, absorbed)
     if updated := fold.updated:
@@ -167,4 +217,13 @@ async def _write(tx: Tx, fold: Fold) -> None:
         await insert_members(tx, inserted)
     if fold.versions:
         await insert_member_events(tx, [translation.to_member_event(version, fold.now) for version in fold.versions])
-        await insert_outbox(tx, [translation.to_membership_updated(version, fold.now) for version in fold.versions])
+        imported = [version for version in fold.versions if quiet and _is_import(version)]
+        told = [version for version in fold.versions if not (quiet and _is_import(version))]
+        events = [translation.to_membership_updated(version, fold.now) for version in told]
+        events += translation.to_members_imported(imported, fold.now)
+        await insert_outbox(tx, events)
+
+
+def _is_import(version: Version) -> bool:
+    """Whether a source brought somebody new; who has no connection was added by hand."""
+    return version.transition.after.version == 1 and version.transition.after.connection_id is not None

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from deploy.local_stack import StackUnavailable
-from service.cli import connection_checks, directory, doctor, events, jobs, parked, processes, secret_grants, stack, webhooks
+from service.cli import connection_checks, directory, doctor, events, jobs, parked, processes, secret_grants, stack, sync, webhooks
 from service.clients.inbound import NotDeliveredError
 from service.domain.errors import RollcallError
 from service.settings import SettingsError
@@ -33,6 +33,7 @@ directory.add_to(app)
 webhooks.add_to(app)
 connection_checks.add_to(app)
 secret_grants.add_to(app)
+sync.add_to(app)
 events.add_to(app)
 parked.add_to(app)
 jobs.add_to(app)

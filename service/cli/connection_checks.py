@@ -19,8 +19,9 @@ from service.clients.directories.source import Health
 from service.domain.directories.configuration import CsvDirectory, Directory
 from service.domain.directories.mapping import MappedRecord, Unmappable, mapped_record
 from service.domain.errors import RollcallError
+from service.domain.member import ConnectionId
 from service.settings import Settings, load_settings
-from service.store.connections import DirectoryRow, find_directory
+from service.store.connections import DirectoryRow, find_directory, release_connection
 from service.store.database import Tx
 from service.store.webhooks import WebhookRow, find_webhook
 from service.wiring.directories import described, opened_source
@@ -47,6 +48,8 @@ def check(
     directory, webhook = in_transaction(lambda tx: _both(tx, connection))
     if directory is not None:
         _check_directory(settings, directory)
+        if in_transaction(lambda tx: release_connection(tx, ConnectionId(directory.connection_id))):
+            typer.echo("released   it was blocked, and is synced again")
     if webhook is not None:
         check_webhooks(settings, webhook, url)
 

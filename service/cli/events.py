@@ -19,7 +19,7 @@ from contracts.errors import describe
 from contracts.member_changed import MemberChangedV1
 from contracts.membership_updated import MembershipUpdatedV1
 from service.actions.replay_events import Past, replay_events
-from service.cli.directory import in_transaction
+from service.cli.directory import existing_company, existing_connection, in_transaction
 from service.cli.tracing import traced_command
 from service.clients.broker import Publisher
 from service.clients.events import listening_to_events
@@ -27,9 +27,7 @@ from service.clients.inbound import InboundPublisher
 from service.domain.change import SOURCE_FIELDS
 from service.domain.errors import RollcallError
 from service.settings import load_settings
-from service.store.companies import find_company
-from service.store.connections import ConnectionRow, list_connections
-from service.store.database import Database, Tx
+from service.store.database import Database
 from service.telemetry import names
 from service.telemetry.tracing import SpanKind
 
@@ -74,7 +72,7 @@ def publish(
 ) -> None:
     """Publish one member change by hand, as its source would."""
     settings = load_settings()
-    row = in_transaction(lambda tx: _connection(tx, connection))
+    row = in_transaction(lambda tx: existing_connection(tx, connection))
     now = datetime.now(UTC)
     body: dict[str, Any] = {
         "companyId": str(row.company_id),
@@ -130,7 +128,7 @@ def tail(
 ) -> None:
     """Show events as they leave, from now on."""
     settings = load_settings()
-    company_id = in_transaction(lambda tx: _company_id(tx, company)) if company is not None else None
+    company_id = in_transaction(lambda tx: existing_company(tx, company)).id if company is not None else None
     console = Console(highlight=False, soft_wrap=True)
 
     async def follow() -> None:
@@ -158,7 +156,7 @@ def replay(
     if since is None and member is None:
         raise typer.BadParameter("say --since or --member")
     settings = load_settings()
-    company_id = in_transaction(lambda tx: _company_id(tx, company)) if company is not None else None
+    company_id = in_transaction(lambda tx: existing_company(tx, company)).id if company is not None else None
     publisher = Publisher(settings.rabbitmq_url.get_secret_value(), name="rollcall events replay")
 
     async def send() -> int:
@@ -201,20 +199,3 @@ def _field(pair: str) -> tuple[str, object]:
         return name, json.loads(value)
     except ValueError:
         raise typer.BadParameter("metadata must be a JSON object", param_hint="--set") from None
-
-
-async def _connection(tx: Tx, id_or_name: str) -> ConnectionRow:
-    found = [row for row in await list_connections(tx) if id_or_name in (str(row.id), row.name)]
-    if len(found) != 1:
-        problem = "there is no connection" if not found else "more than one company has a connection"
-        message = f"{problem} {id_or_name}; `rollcall connections list` shows them with their ids"
-        raise RollcallError(message)
-    return found[0]
-
-
-async def _company_id(tx: Tx, id_or_name: str) -> UUID:
-    company = await find_company(tx, id_or_name)
-    if company is None:
-        message = f"there is no company {id_or_name}; `rollcall companies list` shows them"
-        raise RollcallError(message)
-    return company.id

@@ -29,4 +29,6 @@ def hash_of(content: bytes) -> bytes:
 
 def within_calendar(instant: datetime) -> datetime:
     """The instant, or the nearest that a finite date can hold; in UTC."""
+    if _FIRST.year < instant.year < _LAST.year:
+        return instant
     return min(max(instant, _FIRST), _LAST)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.change import Rules, VersionKind
+from service.domain.directories.guard import RemovalLimits
 from service.domain.member import CompanyId, ConnectionId
 from service.store.queries import queries
 
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ConnectionRow",
     "DirectoryRow",
+    "block_connection",
     "find_default_directory",
     "find_directory",
     "insert_connection",
     "insert_directory",
     "list_connections",
     "move_default_directory",
+    "note_full_sync",
+    "note_incremental_sync",
     "offer_default_directory",
+    "release_connection",
+    "removal_limits",
     "rules_of_connections",
 ]
 
@@ -136,3 +142,29 @@ async def find_default_directory(tx: Tx, company_id: CompanyId) -> ConnectionId 
     """The connection to the operator's own directory; None where the name `default` means something else."""
     identity = await tx.fetchval(_SQL["find_default_directory"].sql, company_id)
     return None if identity is None else ConnectionId(identity)
+
+
+async def removal_limits(tx: Tx, connection_id: ConnectionId) -> RemovalLimits:
+    """What one sync of a connection may remove unasked; the strictest where there is no such connection."""
+    record = await tx.fetchrow(_SQL["removal_limits"].sql, connection_id)
+    return RemovalLimits(most=0, most_percent=0, few=0) if record is None else RemovalLimits(**record)
+
+
+async def block_connection(tx: Tx, connection_id: ConnectionId) -> None:
+    """Ask the source of a connection no more, until somebody releases it."""
+    await tx.execute(_SQL["block_connection"].sql, connection_id)
+
+
+async def release_connection(tx: Tx, connection_id: ConnectionId) -> bool:
+    """Ask the source of a blocked connection again; False where it was not blocked."""
+    return await tx.fetchval(_SQL["release_connection"].sql, connection_id) is not None
+
+
+async def note_full_sync(tx: Tx, connection_id: ConnectionId, at: datetime, watermark: datetime | None) -> None:
+    """All members were compared with a complete snapshot that began then."""
+    await tx.execute(_SQL["note_full_sync"].sql, connection_id, at, watermark)
+
+
+async def note_incremental_sync(tx: Tx, connection_id: ConnectionId, at: datetime, watermark: datetime | None) -> None:
+    """What had changed was compared, by a reading that began then."""
+    await tx.execute(_SQL["note_incremental_sync"].sql, connection_id, at, watermark)

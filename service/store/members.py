@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from service.domain.member import CompanyId, ConnectionId, Member, MemberId, Standing, UpstreamState
+from service.store.bulk import SLOW_SECONDS, plan_for_bulk
 from service.store.queries import queries
 from service.store.rows import column_names, columns
 
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["MEMBER_COLUMNS", "MemberKeys", "delete_tombstones", "insert_members", "lock_members", "update_members"]
+__all__ = [
+    "MEMBER_COLUMNS",
+    "MemberKeys",
+    "count_live_members",
+    "delete_tombstones",
+    "insert_members",
+    "lock_members",
+    "read_members",
+    "update_members",
+]
 
 _SQL: Final = queries("members")
 _LOCK: Final = _SQL["lock_members"].sql
+_READ: Final = _SQL["read_members"].sql
 _INSERT: Final = _SQL["insert_members"].sql
 _UPDATE: Final = _SQL["update_members"].sql
 _DELETE_TOMBSTONES: Final = _SQL["delete_tombstones"].sql
@@ -38,15 +49,29 @@ class MemberKeys:
 
 async def lock_members(tx: Tx, keys: MemberKeys) -> list[Member]:
     """The rows that the keys name, locked in the order of their ids until the transaction ends."""
-    records = await tx.fetch(
-        _LOCK,
+    return [_member(list(record.values())) for record in await tx.fetch(_LOCK, *_arguments(keys))]
+
+
+async def read_members(tx: Tx, keys: MemberKeys) -> list[Member]:
+    """The rows that the keys name, as they are now; nobody who wants to change them waits."""
+    return [_member(list(record.values())) for record in await tx.fetch(_READ, *_arguments(keys))]
+
+
+async def count_live_members(tx: Tx, connection_id: ConnectionId) -> int:
+    """How many members of a connection its source still has, as far as is known."""
+    await plan_for_bulk(tx)
+    live: int = await tx.fetchval(_SQL["count_live_members"].sql, connection_id, timeout=SLOW_SECONDS)
+    return live
+
+
+def _arguments(keys: MemberKeys) -> tuple[list[Any], ...]:
+    return (
         [connection for connection, _ in keys.external],
         [external_id for _, external_id in keys.external],
         [company for company, _ in keys.national],
         [national_id for _, national_id in keys.national],
         list(keys.ids),
     )
-    return [_member(list(record.values())) for record in records]
 
 
 def _member(values: list[Any]) -> Member:

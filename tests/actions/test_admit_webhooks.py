@@ -31,12 +31,12 @@ async def test_a_bucket_refills_up_to_its_burst_on_the_databases_clock(database_
 
     async def take(most: int) -> int:
         async with db.transaction() as tx:
-            return await take_tokens(tx, "test", most, per_second=10, burst=20)
+            return await take_tokens(tx, "test", most, per_second=1, burst=20)
 
     try:
         assert [await take(15), await take(15), await take(15)] == [15, 5, 0]
         async with db.transaction() as tx:
-            await tx.execute("update rate_limits set refilled_at = refilled_at - interval '1 second'")
+            await tx.execute("update rate_limits set refilled_at = refilled_at - interval '10 seconds'")
         assert await take(15) in (10, 11)
         async with db.transaction() as tx:
             await tx.execute("update rate_limits set refilled_at = refilled_at - interval '1 day'")

@@ -82,6 +82,23 @@ async def test_every_contender_does_its_work_and_the_figures_are_written(
         assert (taken["accepted"], taken["refused"], taken["missing"]) == (500 + 500, 0, 0)
 
 
+async def test_the_syncs_are_measured(postgres_url: str, rabbitmq_url: str, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.benchmarks.sync", "--members", "200", "--json", str(figures)),
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": postgres_url, "RABBITMQ_URL": rabbitmq_url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(120):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    (found,) = json.loads(figures.read_text()).values()
+    assert found.keys() == {"rollcall", "floor", "row by row"}
+    assert all(step["seconds"] > 0 for one in found.values() for step in one["steps"].values())
+
+
 async def test_each_round_begins_with_another_contender() -> None:
     order: list[str] = []
 

@@ -68,8 +68,16 @@ def test_the_official_parser_finds_neither_errors_nor_warnings(parser):
         "sendJobRequested",
         "receiveJobRequested",
         "sendMembershipUpdated",
+        "sendMembersImported",
     }
-    assert set(answer["messages"]) == {"MEMBER_CHANGED", "WEBHOOK_RECEIVED", "SCHEDULE_TICK", "JOB_REQUESTED", "MEMBERSHIP_UPDATED"}
+    assert set(answer["messages"]) == {
+        "MEMBER_CHANGED",
+        "WEBHOOK_RECEIVED",
+        "SCHEDULE_TICK",
+        "JOB_REQUESTED",
+        "MEMBERSHIP_UPDATED",
+        "MEMBERS_IMPORTED",
+    }
 
 
 def test_the_official_parser_refuses_an_example_that_does_not_fit(parser, tmp_path):

@@ -42,6 +42,7 @@ def test_names_are_the_ones_others_rely_on():
         "SCHEDULE_TICK": "rollcall.commands",
         "JOB_REQUESTED": "rollcall.commands",
         "MEMBERSHIP_UPDATED": "rollcall.events",
+        "MEMBERS_IMPORTED": "rollcall.events",
     }
 
 

@@ -49,7 +49,7 @@ async def test_one_poison_among_many_is_parked_with_its_reason(database_url: str
     assert seen.overtaken == 0
 
 
-@pytest.mark.parametrize(("count", "turns"), [(1_500, 1), pytest.param(10_000, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "turns"), [(1_500, 1), pytest.param(20_000, 3, marks=pytest.mark.slow)])
 async def test_worker_and_relay_killed_in_turn(database_url: str, rabbitmq_url: str, count: int, turns: int) -> None:
     """Nothing lost, each effect once, and the order exact: every change makes a version, and no event comes after a later one.
 
@@ -79,7 +79,7 @@ async def test_worker_and_relay_killed_in_turn(database_url: str, rabbitmq_url: 
     assert {event["plan"] for event in seen.latest.values()} == {"plan 9"}
 
 
-@pytest.mark.parametrize(("count", "kills"), [(1_500, 1), pytest.param(10_000, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "kills"), [(1_500, 1), pytest.param(20_000, 3, marks=pytest.mark.slow)])
 async def test_the_broker_is_killed_under_a_worker_and_a_relay(
     database_url: str, own_broker: RabbitmqNode, count: int, kills: int
 ) -> None:

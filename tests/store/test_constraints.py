@@ -73,7 +73,25 @@ ROWS: dict[str, dict[str, str]] = {
         "state": "'queued'",
         "resend_at": "now()",
     },
+    "sync_log": {
+        "job_id": f"'{KEY}'",
+        "company_id": f"'{COMPANY}'",
+        "connection_id": f"'{CONNECTION}'",
+        "type": "'manual'",
+        "mode": "'full'",
+        "dry_run": "false",
+        "baseline": "false",
+        "status": "'success'",
+        "finished_at": "now()",
+        "correlation_id": "'run'",
+    },
+    "sync_entries": {"log_id": f"'{KEY}'", "what": "'added'"},
+    "sync_staging": {"job_id": f"'{KEY}'", "reading": "1", "external_id": "'a'", "source_hash": "''", "content": "''"},
+    "sync_delta": {"job_id": f"'{KEY}'", "place": "2", "what": "'added'", "was_live": "false"},
 }
+OPEN_RUN = {"status": "'pending'", "finished_at": "null"}
+OPEN_QUARANTINE = {"status": "'quarantined'"}
+REVIEWED = {"review": "'approved'", "reviewed_at": "now()", "reviewed_by": "'somebody'"}
 ENDED = {"resend_at": "null", "finished_at": "now()"}
 LEASED = {"resend_at": "null", "lease_holder": "gen_random_uuid()", "lease_expires_at": "now()"}
 BEGUN = {"attempts": "1", "started_at": "now()", "heartbeat_at": "now()"}
@@ -154,6 +172,32 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "rate_limits_pkey": ("rate_limits", {"bucket": "'known'"}),
     "rate_limits_tokens_check": ("rate_limits", {"tokens": "-0.1"}),
     "lone_attempts_pkey": ("lone_attempts", {"message": r"'\x01'"}),
+    "removal_limits_are_limits": ("connections", {"most_removed_percent": "101"}),
+    "sync_log_pkey": ("sync_log", {"id": f"'{KEY}'"}),
+    "sync_log_job_id_fkey": ("sync_log", {"job_id": "gen_random_uuid()"}),
+    "sync_log_approves_fkey": ("sync_log", {"approves": "gen_random_uuid()"}),
+    "sync_log_connection_id_company_id_fkey": ("sync_log", {"company_id": f"'{OTHER_COMPANY}'"}),
+    "sync_log_type_check": ("sync_log", {"type": "'whim'"}),
+    "sync_log_mode_check": ("sync_log", {"mode": "'half'"}),
+    "sync_log_status_check": ("sync_log", {"status": "'well'"}),
+    "sync_log_error_check": ("sync_log", {"status": "'failed'", "error": "''"}),
+    "sync_log_details_check": ("sync_log", {"details": "'[]'"}),
+    "sync_log_review_check": ("sync_log", {**OPEN_QUARANTINE, **REVIEWED, "review": "'ignored'"}),
+    "finished_is_dated": ("sync_log", {"finished_at": "null"}),
+    "failed_is_explained": ("sync_log", {"status": "'failed'"}),
+    "counts_count": ("sync_log", {"removed": "-1"}),
+    "review_is_whole": ("sync_log", {**OPEN_QUARANTINE, **REVIEWED, "reviewed_by": "null"}),
+    "only_quarantines_are_reviewed": ("sync_log", REVIEWED),
+    "sync_log_pending": ("sync_log", OPEN_RUN),
+    "sync_log_open_quarantine": ("sync_log", OPEN_QUARANTINE),
+    "sync_entries_pkey": ("sync_entries", {"id": "1000"}),
+    "sync_entries_log_id_fkey": ("sync_entries", {"log_id": "gen_random_uuid()"}),
+    "sync_entries_what_check": ("sync_entries", {"what": "'odd'"}),
+    "sync_entries_changes_check": ("sync_entries", {"changes": "'[]'"}),
+    "problem_is_explained": ("sync_entries", {"what": "'invalid'"}),
+    "staged_is_usable_or_explained": ("sync_staging", {"source_hash": "null"}),
+    "sync_delta_pkey": ("sync_delta", {"place": "1"}),
+    "sync_delta_what_check": ("sync_delta", {"what": "'odd'"}),
     "lone_attempts_unfinished_check": ("lone_attempts", {"unfinished": "0"}),
     "jobs_active": ("jobs", {"kind": "'known'", "subject_id": "null"}),
     "jobs_attempts_check": ("jobs", {"attempts": "-1"}),
@@ -197,6 +241,15 @@ ALSO_BROKEN = [
     ("secret_grants_reference_check", "secret_grants", {"reference": "'file:'"}),
     ("webhooks_check", "webhooks", {"scheme": "'hmac'", "settings": "'[]'"}),
     ("webhooks_rate_per_second_check", "webhooks", {"rate_per_second": "100001"}),
+    ("removal_limits_are_limits", "connections", {"most_removals": "-1"}),
+    ("removal_limits_are_limits", "connections", {"few_removals": "-1"}),
+    ("finished_is_dated", "sync_log", {"status": "'pending'"}),
+    ("failed_is_explained", "sync_log", {"error": "'why'"}),
+    ("only_quarantines_are_reviewed", "sync_log", {**OPEN_QUARANTINE, **REVIEWED, "dry_run": "true"}),
+    ("problem_is_explained", "sync_entries", {"what": "'conflicting'"}),
+    ("staged_is_usable_or_explained", "sync_staging", {"reason": "'no name'"}),
+    ("staged_is_usable_or_explained", "sync_staging", {"external_id": "null"}),
+    ("staged_is_usable_or_explained", "sync_staging", {"content": "null"}),
     ("queued_waits_for_its_message_or_its_retry", "jobs", {"next_attempt_at": "now()", "error": "'away'"}),
     ("queued_waits_for_its_message_or_its_retry", "jobs", {"state": "'running'", **LEASED, **BEGUN, "resend_at": "now()"}),
     ("running_is_leased", "jobs", {"lease_holder": "gen_random_uuid()"}),
@@ -220,7 +273,7 @@ select indexrelid::regclass::text from pg_index where indisunique and indrelid::
 
 def insert(table: str, **changed: str) -> str:
     row = ROWS[table] | changed
-    override = " overriding system value" if "id" in changed and table in ("member_events", "outbox") else ""
+    override = " overriding system value" if "id" in changed and table in ("member_events", "outbox", "sync_entries") else ""
     return f"insert into {table} ({', '.join(row)}){override} values ({', '.join(row.values())})"
 
 
@@ -248,6 +301,10 @@ async def connection(module_database_url: str) -> AsyncIterator[Any]:
     await connection.execute(
         insert("jobs", id=f"'{KEY}'", kind="'known'", subject_id="null", schedule_id=f"'{KEY}'", slot="'2026-11-22 03:00Z'")
     )
+    await connection.execute(insert("sync_log", id=f"'{KEY}'", **OPEN_RUN))
+    await connection.execute(insert("sync_log", **OPEN_QUARANTINE))
+    await connection.execute(insert("sync_entries", id="1000"))
+    await connection.execute(insert("sync_delta", place="1"))
     yield connection
     await transaction.rollback()
     await connection.close()

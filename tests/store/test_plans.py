@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +11,16 @@ import pytest
 
 from deploy.local_stack.databases import in_thread
 from service.domain.member import MemberId
+from service.store import sync_delta, sync_staging
+from service.store.bulk import plan_for_bulk
 from service.store.database import PREFER_INDEXES
 from service.store.members import MEMBER_COLUMNS
 from service.store.queries import REGISTRY
 from tests.apply_rig import Books, open_books
 
+# Their queries are known once they are loaded.
+assert sync_delta.__all__
+assert sync_staging.__all__
 COMPANY, CONNECTION = UUID(int=1), UUID(int=2)
 MANY = 200_000
 BATCH = range(0, MANY, MANY // 500)
@@ -108,6 +114,71 @@ async def test_a_batch_of_500_among_200_000_is_found_by_index(connection: Any, s
     assert found["Shared Hit Blocks"] + found["Shared Read Blocks"] < 20_000
     if statement != ("inbox", "claim_messages"):
         assert ways
+
+
+JOB, LOG = UUID(int=3), UUID(int=4)
+BEGAN = datetime(2026, 11, 22, tzinfo=UTC)
+# Everybody but every tenth, a tenth of them with another hash, and as many that nobody knows, with known people's national ids.
+SNAPSHOT = f"""
+insert into sync_staging (job_id, reading, external_id, source_hash, content, national_id)
+select '{JOB}', reading, 'ext-' || n, case n % 10 when 1 then '\\x01'::bytea else '\\x00' end, '\\x7b7d', 'id' || n
+from generate_series(0, {MANY} - 1) n, generate_series(1, 2) reading
+where n % 10 <> 3;
+insert into sync_staging (job_id, reading, external_id, source_hash, content, national_id)
+select '{JOB}', 1, 'new-' || n, '\\x00', '\\x7b7d', 'id' || n
+from generate_series(0, {MANY // 10} - 1) n;
+update members set source_hash = '\\x00';
+"""
+BULK: list[tuple[tuple[str, str], list[Any]]] = [
+    (("sync_staging", "count_keys"), [JOB, 1]),
+    (("sync_delta", "compare_snapshot"), [JOB, CONNECTION, True, b"gone", BEGAN]),
+    (("sync_delta", "count_delta"), [JOB]),
+    (("sync_delta", "pair_by_national_id"), [JOB, COMPANY, CONNECTION, BEGAN]),
+    (("sync_delta", "unpair_those_present"), [JOB, 1]),
+    (("sync_delta", "drop_those_present"), [JOB, 2]),
+    (("sync_delta", "drop_those_replaced"), [JOB]),
+    (("sync_delta", "count_unlisted_removals"), [JOB, LOG]),
+    (("members", "count_live_members"), [CONNECTION]),
+    (("sync_delta", "discard_delta"), [JOB]),
+    (("sync_staging", "discard_staging"), [JOB]),
+]
+
+
+def nodes(plan: Any) -> Iterator[Any]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize("analysed", [True, False], ids=["analysed", "analysed while empty"])
+async def test_a_comparison_with_200_000_reads_each_table_once_and_loops_nowhere(connection: Any, analysed: bool) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    for name, value in PREFER_INDEXES.items():
+        await connection.execute(f"set local {name} = {value}")
+    await connection.execute("analyze sync_staging; analyze sync_delta")
+    await connection.execute(SNAPSHOT)
+    if analysed:
+        await connection.execute("analyze sync_staging")
+    await plan_for_bulk(connection)
+    found = {}
+    for statement, arguments in BULK:
+        ((document,),) = await connection.fetch(
+            f"explain (analyze, buffers, format json) {REGISTRY[statement].sql}", *arguments, timeout=300
+        )
+        plans = list(nodes(json.loads(document)[0]["Plan"]))
+        found[statement[1]] = plans
+        assert not [plan for plan in plans if plan["Node Type"] == "Nested Loop"], statement
+        # Whatever is read through is read through once, be it by a few processes together.
+        assert all(plan["Actual Loops"] <= 8 for plan in plans if "Scan" in plan["Node Type"]), statement
+        if statement[1] == "compare_snapshot" and analysed:
+            await connection.execute("analyze sync_delta")
+    await transaction.rollback()
+
+    (join,) = [plan for plan in found["compare_snapshot"] if plan["Node Type"] in ("Hash Join", "Merge Join")]
+    assert join["Join Type"] == "Full"
+    # A tenth gone, a tenth changed, a tenth new.
+    assert join["Actual Rows"] == 3 * MANY // 10
 
 
 async def test_plans_made_while_the_tables_were_empty_do_not_read_them_through_later(database_url: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import service.store
 from service.domain.change import InboxKey
+from service.domain.directories.guard import RemovalLimits
 from service.domain.member import Member
 from service.domain.outbox import ClaimedMessage
 from service.store.companies import CompanyRow
@@ -26,6 +27,10 @@ from service.store.member_events import PastEvent
 from service.store.outbox import Backlog, Due, Found, RefusalReason
 from service.store.queries import REGISTRY, queries
 from service.store.secret_grants import SecretGrant
+from service.store.sync_delta import DeltaCount, DeltaRow
+from service.store.sync_entries import SyncEntry
+from service.store.sync_log import BegunSync, SyncLogRow
+from service.store.sync_staging import Keys
 from service.store.webhook_secrets import WebhookSecret
 from service.store.webhooks import WebhookRow
 
@@ -40,6 +45,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("connections", "list_connections"): ConnectionRow,
     ("connections", "insert_directory"): ConnectionRow,
     ("connections", "find_directory"): DirectoryRow,
+    ("connections", "removal_limits"): RemovalLimits,
     ("jobs", "claim_job"): ClaimedJob,
     ("jobs", "move_jobs"): JobNotice,
     ("jobs", "find_job"): JobRow,
@@ -53,7 +59,16 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("member_events", "list_events_of_member"): PastEvent,
     ("member_events", "list_events_since"): PastEvent,
     ("members", "lock_members"): Member,
+    ("members", "read_members"): Member,
     ("secret_grants", "list_secret_grants"): SecretGrant,
+    ("sync_delta", "count_delta"): DeltaCount,
+    ("sync_delta", "read_delta"): DeltaRow,
+    ("sync_entries", "list_entries"): SyncEntry,
+    ("sync_log", "begin_sync"): BegunSync,
+    ("sync_log", "find_sync"): SyncLogRow,
+    ("sync_log", "find_last_sync_of_job"): SyncLogRow,
+    ("sync_log", "list_syncs"): SyncLogRow,
+    ("sync_staging", "count_keys"): Keys,
     ("webhook_secrets", "list_webhook_secrets"): WebhookSecret,
     ("webhooks", "find_webhook"): WebhookRow,
 }
@@ -83,6 +98,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     ("leases", "take_buckets"): {"resource": "text", "fence": "int8"},
     ("leases", "release_buckets"): {"resource": "text"},
     ("schema_migrations", "applied_migrations"): {"version": "varchar"},
+    ("sync_log", "list_open_quarantines"): {"job_id": "uuid"},
     ("webhook_secrets", "retire_webhook_secrets"): {"reference": "text"},
 }
 
@@ -96,6 +112,7 @@ PYTHON_TYPES: dict[str, Any] = {
     "int4": int,
     "int8": int,
     "bool": bool,
+    "float8": float,
     "timestamptz": datetime,
     "interval": timedelta,
     "date": date,

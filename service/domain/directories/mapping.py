@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from enum import IntEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -55,6 +56,26 @@ _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DATE_LENGTH: Final = len("2026-11-22")
 
 
+class _Kind(IntEnum):
+    """How a field is normalised."""
+
+    PLAIN = 0
+    NATIONAL_ID = 1
+    STATE = 2
+    FIRST_INSTANT = 3
+    LAST_INSTANT = 4
+
+
+def _kind(name: str) -> _Kind:
+    if _CONTRACT_NAMES[name] in DATES:
+        return _Kind.LAST_INSTANT if name == "expires_at" else _Kind.FIRST_INSTANT
+    return {"national_id": _Kind.NATIONAL_ID, "state": _Kind.STATE}.get(name, _Kind.PLAIN)
+
+
+# Looking a member of an enum up takes longer than comparing it.
+_PLAIN, _NATIONAL_ID, _STATE, _LAST = _Kind.PLAIN, _Kind.NATIONAL_ID, _Kind.STATE, _Kind.LAST_INSTANT
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryMapping:
     """Where in a record each part of a member lies."""
@@ -71,6 +92,12 @@ class DirectoryMapping:
     zone: tzinfo | None = None
     # The source's states by what they are written as, `true` and `1` among them.
     states: Mapping[str, str] = field(default_factory=dict)
+    # `member`, made ready once: the field, its path, the path's only step where it has one, and what kind of field it is.
+    steps: tuple[tuple[str, Path, str | None, _Kind], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        steps = ((name, path, path[0] if len(path) == 1 else None, _kind(name)) for name, path in self.member.items())
+        object.__setattr__(self, "steps", tuple(steps))
 
     @property
     def mapped_fields(self) -> list[str]:
@@ -198,22 +225,23 @@ def mapped_record(mapping: DirectoryMapping, record: Mapping[str, object]) -> Ma
 
 def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str, object] | None:
     fields: dict[str, object] = {}
-    for name, path in mapping.member.items():
-        value = record.get(path[0], ABSENT) if len(path) == 1 else find(record, path)
+    for name, path, step, kind in mapping.steps:
+        value = find(record, path) if step is None else record.get(step, ABSENT)
         if value is ABSENT:
             continue
-        if isinstance(value, str):
-            if not value or value.isspace():
-                # No field holds a blank; forms and exports write one for nothing.
-                value = None
-            elif name == "national_id":
-                value = normalise_national_id(value) or None
-        if name == "state":
+        if isinstance(value, str) and (not value or value.isspace()):
+            # No field holds a blank; forms and exports write one for nothing.
+            value = None
+        if kind is _PLAIN or value is None:
+            pass
+        elif kind is _NATIONAL_ID:
+            value = (normalise_national_id(value) or None) if isinstance(value, str) else value
+        elif kind is _STATE:
             value = _state(mapping, value)
             if value == REMOVED:
                 return None
-        elif value is not None and _CONTRACT_NAMES[name] in DATES:
-            instant = _instant(value, mapping, path, last=name == "expires_at")
+        else:
+            instant = _instant(value, mapping, path, last=kind is _LAST)
             value = value if instant is None else within_calendar(instant)
         fields[name] = value
     return fields
@@ -261,6 +289,8 @@ def _instant(value: object, mapping: DirectoryMapping, path: Path, *, last: bool
             instant = datetime.fromisoformat(value.upper())
     except ValueError:
         return None
+    if instant.tzinfo is UTC:
+        return instant
     if instant.tzinfo is None:
         if mapping.zone is None:
             raise ValueError(f"{written(path)}: a time without its offset; the mapping's timeZone says which is meant")

@@ -51,3 +51,25 @@ returning id;
 select id
 from connections
 where company_id = $1 and name = 'default' and secret_reference = 'env:DJANGO_API_KEY';
+
+-- name: removal_limits
+-- What one sync of the connection may remove unasked.
+select most_removals as most, most_removed_percent as most_percent, few_removals as few
+from connections
+where id = $1;
+
+-- name: block_connection
+-- Its source does not let us in: nobody asks it again until somebody acts.
+update connections set status = 'blocked' where id = $1 and status = 'active';
+
+-- name: release_connection
+-- Somebody acted; no row where it was not blocked.
+update connections set status = 'active' where id = $1 and status = 'blocked'
+returning id;
+
+-- name: note_full_sync
+-- All members were compared; incremental ones go on from there.
+update connections set last_full_sync_at = $2, incremental_watermark = $3 where id = $1;
+
+-- name: note_incremental_sync
+update connections set last_incremental_sync_at = $2, incremental_watermark = $3 where id = $1;

@@ -65,3 +65,26 @@ select count(*) from changed;
 -- name: delete_tombstones
 -- Tombstones whose place a member took.
 delete from members where id = any($1::uuid[]) and version = 0;
+
+-- name: read_members
+-- The rows that keys and national ids name, as they are, for what is only looked at.
+select
+    id, company_id, connection_id, external_id, national_id, name, email, phone, metadata, upstream_state, hold, held_at,
+    plan, pending_plan, pending_start, starts_at, expires_at, removed_at, state, source_version, source_hash,
+    upstream_applied_at, version
+from members
+where id = any (array(
+    select m.id
+    from unnest($1::uuid[], $2::text[]) as key (connection_id, external_id)
+    join members m using (connection_id, external_id)
+    union all
+    select m.id
+    from unnest($3::uuid[], $4::text[]) as person (company_id, national_id)
+    join members m on m.national_id = person.national_id and (m.company_id = person.company_id) is true
+    union all
+    select unnest($5::uuid[])
+));
+
+-- name: count_live_members
+-- Of one connection.
+select count(*) from members where connection_id = $1 and upstream_state <> 'removed';

@@ -1,0 +1,71 @@
+"""Ask for a sync of a connection, in the transaction of whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from service.actions.enqueue_job import AlreadyRunning, Enqueued, enqueue_job
+from service.domain.directories.sync_options import SyncOptions
+from service.domain.member import CompanyId, ConnectionId
+from service.store.connections import DirectoryRow, find_directory
+
+if TYPE_CHECKING:
+    from service.store.database import Tx
+
+__all__ = ["DIRECTORY_SYNC", "SyncRefused", "request_sync", "sync_obstacle"]
+
+DIRECTORY_SYNC: Final = "directory_sync"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRefused:
+    """It cannot be synced as things are; `reason` says why and what to do."""
+
+    reason: str
+
+
+SyncRequest: TypeAlias = Enqueued | AlreadyRunning | SyncRefused
+
+
+def sync_obstacle(row: DirectoryRow, *, dry_run: bool, enabled: bool) -> str | None:
+    """Why the connection is not to be synced, in words; None where it may be. A dry run is hindered by neither switch nor block."""
+    if row.status == "archived":
+        return "the connection is archived"
+    if dry_run:
+        return None
+    if not enabled:
+        return "syncs are switched off (SYNC_ENABLED=false); dry runs are not"
+    if row.status == "blocked":
+        test = f"rollcall connections test {row.connection_id}"
+        return f"the connection is blocked, because its source did not accept the key; mend the key, and `{test}` releases it"
+    return None
+
+
+async def request_sync(
+    tx: Tx,
+    connection_id: ConnectionId,
+    options: SyncOptions,
+    *,
+    requested_by: str,
+    enabled: bool,
+    company_id: CompanyId | None = None,
+) -> SyncRequest | None:
+    """Queue a sync; None where there is no such directory, or not in this company. Raises Retry errors.
+
+    One sync of a connection runs at a time, a dry run among them.
+    """
+    row = await find_directory(tx, connection_id)
+    if row is None or (company_id is not None and row.company_id != company_id):
+        return None
+    obstacle = sync_obstacle(row, dry_run=options.dry_run, enabled=enabled)
+    if obstacle is not None:
+        return SyncRefused(obstacle)
+    return await enqueue_job(
+        tx,
+        kind=DIRECTORY_SYNC,
+        company_id=row.company_id,
+        subject_id=connection_id,
+        requested_by=requested_by,
+        parameters=options.to_parameters(),
+    )

@@ -1,0 +1,31 @@
+"""Statements that read whole tables through: their own transactions are planned the other way round than all others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from service.store.database import Tx
+
+__all__ = ["SLOW_SECONDS", "plan_for_bulk"]
+
+# A million rows take seconds on a calm machine.
+SLOW_SECONDS: Final = 900.0
+_SETTINGS: Final = {
+    # Off for everybody else (PREFER_INDEXES), who looks rows up by their keys.
+    "enable_seqscan": "on",
+    "enable_bitmapscan": "on",
+    # Never worth it here, and minutes where the planner takes a filled table for an empty one.
+    "enable_nestloop": "off",
+    "work_mem": "'64MB'",
+    # To compile a statement takes longer than what it saves.
+    "jit": "off",
+    # A plan of another connection's members fits nobody.
+    "plan_cache_mode": "force_custom_plan",
+}
+_SET: Final = "; ".join(f"set local {name} = {value}" for name, value in _SETTINGS.items())
+
+
+async def plan_for_bulk(tx: Tx) -> None:
+    """Until the transaction ends, plan for statements that read everything."""
+    await tx.execute(_SET)

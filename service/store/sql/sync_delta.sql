@@ -1,0 +1,107 @@
+-- name: discard_delta
+-- Of this job, and whatever attempts left behind that ended without a word.
+delete from sync_delta d
+where d.job_id = $1 or not exists (select from jobs j where j.id = d.job_id and j.state = 'running');
+
+-- name: analyze_delta
+analyze sync_delta;
+
+-- name: compare_snapshot
+-- One pass over the snapshot and the connection's members. $3: whether who is missing may have left; $4: what is remembered of a
+-- removal; $5: when the snapshot began, since when the stream knows better who is there.
+insert into sync_delta (
+    job_id, place, what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason
+)
+select
+    $1, row_number() over (order by array_position(array['updated', 'touched', 'reactivated', 'added', 'left', 'absent'], what), external_id),
+    what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason
+from (
+    select
+        case
+            when s.reason is not null then case when s.contradicts then 'conflicting' else 'invalid' end
+            when s.job_id is null then 'absent'
+            when s.source_hash = $4 then 'left'
+            when m.id is null or m.version = 0 then 'added'
+            when m.upstream_state = 'removed' then 'reactivated'
+            when s.source_hash is distinct from m.source_hash then 'updated'
+            else 'touched'
+        end as what,
+        coalesce(s.external_id, m.external_id) as external_id,
+        m.id as member_id,
+        coalesce(m.upstream_state <> 'removed', false) as was_live,
+        s.source_hash, s.content, s.national_id,
+        case when s.job_id is null then m.source_version else s.version end as version,
+        s.updated_at, s.reason
+    from (select * from sync_staging where job_id = $1 and reading = 1) s
+    full join (
+        select id, external_id, source_hash, source_version, upstream_state, upstream_applied_at, version
+        from members
+        where connection_id = $2
+    ) m on m.external_id = s.external_id
+    where case
+        when s.job_id is null
+            then $3::boolean and m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $5::timestamptz, true)
+        when s.reason is not null then true
+        when m.id is null then s.source_hash <> $4::bytea or s.version is not null
+        else s.source_hash is distinct from m.source_hash or coalesce(s.version > m.source_version, false)
+    end
+) d;
+
+-- name: pair_by_national_id
+-- New keys of people who are known by another key of the same connection.
+update sync_delta d
+set replaces = m.external_id, replaces_live = m.upstream_state <> 'removed'
+from members m
+where d.job_id = $1 and d.what = 'added' and d.national_id is not null
+    and m.national_id = d.national_id and m.company_id = $2 and m.connection_id = $3 and m.external_id <> d.external_id
+    and coalesce(m.upstream_applied_at < $4::timestamptz, true);
+
+-- name: unpair_those_present
+-- A key that a reading has is not given up.
+update sync_delta d
+set replaces = null, replaces_live = false
+from sync_staging s
+where d.job_id = $1 and d.replaces is not null and s.job_id = $1 and s.reading = $2 and s.external_id = d.replaces;
+
+-- name: drop_those_present
+-- Who is in another reading is not absent.
+delete from sync_delta d
+using sync_staging s
+where d.job_id = $1 and d.what = 'absent' and s.job_id = $1 and s.reading = $2 and s.external_id = d.external_id;
+
+-- name: drop_those_replaced
+-- Who has a new key has not left.
+delete from sync_delta d
+using sync_delta r
+where d.job_id = $1 and d.what = 'absent' and r.job_id = $1 and r.replaces = d.external_id;
+
+-- name: drop_absent
+-- Nobody is absent by this snapshot, and no key is given up.
+with unpaired as (
+    update sync_delta set replaces = null, replaces_live = false where job_id = $1 and replaces is not null
+)
+delete from sync_delta where job_id = $1 and what = 'absent';
+
+-- name: count_delta
+-- How many of each difference, how many of them are live here, and how many take the place of another key.
+select what, count(*) as records, count(*) filter (where was_live) as live, count(replaces) as replacing
+from sync_delta
+where job_id = $1
+group by what;
+
+-- name: count_unlisted_removals
+-- Who would be removed and is not on the list of that run.
+select count(*)
+from sync_delta d
+where d.job_id = $1 and d.what in ('left', 'absent') and d.was_live
+    and not exists (
+        select from sync_entries e where e.log_id = $2 and e.what = 'removed' and e.external_id = d.external_id
+    );
+
+-- name: read_delta
+-- The next differences in their order.
+select place, what, external_id, member_id, source_hash, content, version, updated_at, replaces, replaces_live, reason
+from sync_delta
+where job_id = $1 and place > $2
+order by place
+limit $3;

@@ -1,0 +1,140 @@
+"""Where a snapshot and the members differ: found by one comparison, read back in batches, and thrown away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from service.domain.directories.delta import Difference
+from service.domain.jobs import JobId
+from service.domain.member import CompanyId, ConnectionId
+from service.store.bulk import SLOW_SECONDS, plan_for_bulk
+from service.store.queries import queries
+
+if TYPE_CHECKING:
+    from service.store.database import Tx
+
+__all__ = [
+    "DeltaCount",
+    "DeltaRow",
+    "analyze_delta",
+    "compare_snapshot",
+    "count_delta",
+    "count_unlisted_removals",
+    "discard_delta",
+    "drop_absent",
+    "drop_those_present",
+    "drop_those_replaced",
+    "pair_by_national_id",
+    "read_delta",
+    "unpair_those_present",
+]
+
+_SQL: Final = queries("sync_delta")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaRow:
+    """One difference; of somebody absent `version` is what is remembered of the member's source."""
+
+    place: int
+    what: Difference
+    external_id: str | None
+    member_id: UUID | None
+    source_hash: bytes | None
+    content: bytes | None = field(repr=False)
+    version: int | None
+    updated_at: datetime | None
+    replaces: str | None
+    replaces_live: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaCount:
+    """How many records differ in one way, how many of them are live members, and how many replace another key."""
+
+    what: Difference
+    records: int
+    live: int
+    replacing: int
+
+
+async def discard_delta(tx: Tx, job_id: JobId) -> None:
+    """Empty it of this job's differences, and of those whose job does not run any more."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["discard_delta"].sql, job_id, timeout=SLOW_SECONDS)
+
+
+async def analyze_delta(tx: Tx) -> None:
+    """Let the planner know how much there is."""
+    await tx.execute(_SQL["analyze_delta"].sql, timeout=SLOW_SECONDS)
+
+
+async def compare_snapshot(
+    tx: Tx, job_id: JobId, connection_id: ConnectionId, *, absence_counts: bool, removal_hash: bytes, began_at: datetime
+) -> None:
+    """Find where the first reading and the connection's members differ."""
+    await plan_for_bulk(tx)
+    await tx.execute(
+        _SQL["compare_snapshot"].sql, job_id, connection_id, absence_counts, removal_hash, began_at, timeout=SLOW_SECONDS
+    )
+
+
+async def pair_by_national_id(
+    tx: Tx, job_id: JobId, company_id: CompanyId, connection_id: ConnectionId, began_at: datetime
+) -> None:
+    """Find the keys that new ones may replace, whether or not the snapshot has them."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["pair_by_national_id"].sql, job_id, company_id, connection_id, began_at, timeout=SLOW_SECONDS)
+
+
+async def unpair_those_present(tx: Tx, job_id: JobId, reading: int) -> None:
+    """Let no key be replaced that the reading has."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["unpair_those_present"].sql, job_id, reading, timeout=SLOW_SECONDS)
+
+
+async def drop_those_present(tx: Tx, job_id: JobId, reading: int) -> None:
+    """Call nobody absent whom the reading has."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["drop_those_present"].sql, job_id, reading, timeout=SLOW_SECONDS)
+
+
+async def drop_those_replaced(tx: Tx, job_id: JobId) -> None:
+    """Call nobody absent who has a new key."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["drop_those_replaced"].sql, job_id, timeout=SLOW_SECONDS)
+
+
+async def drop_absent(tx: Tx, job_id: JobId) -> None:
+    """Call nobody absent, and let no key be replaced."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["drop_absent"].sql, job_id, timeout=SLOW_SECONDS)
+
+
+async def count_delta(tx: Tx, job_id: JobId) -> dict[Difference, DeltaCount]:
+    """How many differences there are, by their kind."""
+    await plan_for_bulk(tx)
+    counts = [
+        DeltaCount(**{**dict(record), "what": Difference(record["what"])})
+        for record in await tx.fetch(_SQL["count_delta"].sql, job_id, timeout=SLOW_SECONDS)
+    ]
+    return {count.what: count for count in counts}
+
+
+async def count_unlisted_removals(tx: Tx, job_id: JobId, log_id: UUID) -> int:
+    """How many would be removed whom the list of that run does not name."""
+    await plan_for_bulk(tx)
+    unlisted: int = await tx.fetchval(_SQL["count_unlisted_removals"].sql, job_id, log_id, timeout=SLOW_SECONDS)
+    return unlisted
+
+
+async def read_delta(tx: Tx, job_id: JobId, after: int, limit: int) -> list[DeltaRow]:
+    """The next differences behind the place `after`."""
+    return [
+        DeltaRow(**{**dict(record), "what": Difference(record["what"])})
+        for record in await tx.fetch(_SQL["read_delta"].sql, job_id, after, limit)
+    ]

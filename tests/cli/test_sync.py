@@ -1,0 +1,111 @@
+"""`rollcall sync` as a person uses it, with nothing but the two variables of the simplest setting."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.test_commands import Command, as_process
+from tests.directory_rig import KEY, Upstream
+from tests.relay_rig import eventually
+from tests.service_rig import clean_broker, running_service
+
+
+@pytest.fixture
+def rollcall(database_url: str, rabbitmq_url: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Command:
+    upstream.reset(40)
+    variables = {
+        "DATABASE_URL": database_url,
+        "RABBITMQ_URL": rabbitmq_url,
+        "DJANGO_BASE_URL": f"{upstream.url}/page-number",
+        "DJANGO_API_KEY": KEY,
+        "ALLOW_NETWORKS": "127.0.0.0/8",
+        "COLUMNS": "200",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    # It sends its logs elsewhere, for the whole process.
+    return as_process
+
+
+async def sync(rollcall: Command, *arguments: str) -> tuple[int, str, str]:
+    ended = await rollcall("sync", "--wait", "0", *arguments)
+    return ended.status, ended.out, ended.err
+
+
+async def test_with_two_variables_a_dry_run_shows_what_a_sync_does(rollcall: Command, upstream: Upstream) -> None:
+    status, out, err = await sync(rollcall, "--dry-run")
+    assert status == 2, err
+    assert out.splitlines()[-1].startswith("would be 40 added; 40 read in ")
+    assert "--- /dev/null\n+++ 7\n@@ added @@\n" in out
+    assert '+name: "Member 7"' in out
+
+    status, out, err = await sync(rollcall)
+    assert (status, out.partition(";")[0]) == (0, "40 added"), err
+    assert "running it here" in err
+
+    status, out, _ = await sync(rollcall, "--dry-run")
+    assert (status, out.partition(";")[0]) == (0, "would be 40 unchanged")
+
+    upstream.change(delete=[1], insert=[41], update={5: {"name": "Ása"}})
+    status, out, _ = await sync(rollcall, "--dry-run")
+    assert status == 2
+    assert '--- 5\n+++ 5\n@@ updated @@\n-name: "Member 5"\n+name: "Ása"\n' in out
+    assert "--- 1\n+++ /dev/null\n@@ removed @@\n" in out
+    assert out.splitlines()[-1].startswith("would be 1 added, 1 updated, 1 removed, 38 unchanged; 40 read in ")
+
+
+async def test_what_is_held_back_is_approved_or_rejected(rollcall: Command, upstream: Upstream) -> None:
+    await sync(rollcall)
+    upstream.change(delete=range(1, 11))
+    status, _, err = await sync(rollcall)
+    assert status == 1
+    assert "held back: 10 of 40 live members would be removed" in err
+    job = err.split("rollcall sync reject ")[1].split()[0]
+    assert (await rollcall("sync", "reject", job)).status == 0
+    assert (await rollcall("sync", "approve", job)).err == f"rollcall: job {job} is cancelled: there is nothing to approve"
+
+    _, _, err = await sync(rollcall)
+    job = err.split("rollcall sync approve ")[1].split()[0]
+    ended = await rollcall("sync", "approve", job)
+    assert (ended.status, ended.out.partition(";")[0]) == (0, "10 removed, 30 unchanged"), ended.err
+    shown = (await rollcall("sync", "log")).out.splitlines()
+    assert [line.split()[4] for line in shown[1:]] == ["success", "quarantined,", "quarantined,", "success"]
+
+
+async def test_what_goes_wrong_is_a_sentence_and_status_1(
+    rollcall: Command, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.fault("html")
+    status, _, err = await sync(rollcall)
+    assert (status, err.splitlines()[-1]) == (1, "failed: page 1: the answer is HTML, not JSON; a page to log in, or another path?")
+    upstream.heal()
+    upstream.fault("status", code=503)
+    status, _, err = await sync(rollcall)
+    assert status == 1
+    assert "not done yet: page 1: 127.0.0.1 answers 503" in err
+    assert (await sync(rollcall))[2].startswith("rollcall: the connection is being synced already, by job ")
+    monkeypatch.setenv("SYNC_ENABLED", "false")
+    assert (await sync(rollcall))[2] == "rollcall: syncs are switched off (SYNC_ENABLED=false); dry runs are not"
+    assert (await rollcall("sync", "--connection", "nobody")).status == 1
+
+
+async def test_a_blocked_connection_is_released_by_a_test_that_succeeds(
+    rollcall: Command, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_API_KEY", "wrong")
+    status, _, err = await sync(rollcall)
+    assert (status, "it does not accept the key" in err) == (1, True)
+    monkeypatch.setenv("DJANGO_API_KEY", KEY)
+    assert "the connection is blocked" in (await sync(rollcall))[2]
+    tested = await rollcall("connections", "test", "default")
+    assert "released" in tested.out
+    assert (await sync(rollcall))[0] == 0
+
+
+async def test_a_worker_that_runs_takes_it(rollcall: Command, database_url: str, rabbitmq_url: str) -> None:
+    async with clean_broker(rabbitmq_url), running_service(database_url, rabbitmq_url) as service:
+        await service.says("worker takes messages")
+        ended = await rollcall("sync", "--wait", "60")
+        assert (ended.status, ended.out.partition(";")[0]) == (0, "40 added"), ended.err
+        assert "running it here" not in ended.err
+        await eventually(lambda: any(line["event"] == "job ended" for line in service.logs))
