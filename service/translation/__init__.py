@@ -1,0 +1,29 @@
+"""Contract to domain and back; pure."""
+
+from service.translation.changes import REMOVAL_HASH, Snapshot, to_change, to_mapped_change, to_snapshot_change
+from service.translation.messages import (
+    WebhookMessage,
+    event_id,
+    to_job_requested,
+    to_member_event,
+    to_members_imported,
+    to_membership_updated,
+    to_replayed_event,
+    to_webhook_received,
+)
+
+__all__ = [
+    "REMOVAL_HASH",
+    "Snapshot",
+    "WebhookMessage",
+    "event_id",
+    "to_change",
+    "to_job_requested",
+    "to_mapped_change",
+    "to_member_event",
+    "to_members_imported",
+    "to_membership_updated",
+    "to_replayed_event",
+    "to_snapshot_change",
+    "to_webhook_received",
+]
