@@ -30,7 +30,7 @@ run: setup ## Local stack + service, stays up until Ctrl-C
 
 .PHONY: test
 test: setup ## All tests, on real PostgreSQL and RabbitMQ that it starts itself
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-slow
 test-slow: setup ## The long fault and volume tests
@@ -62,7 +62,7 @@ generate: setup ## Write the JSON Schemas and asyncapi.yaml from the contracts
 
 .PHONY: coverage
 coverage: setup ## Tests with coverage of service and contracts (at least 90%)
-	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q && $(BIN)/coverage combine -q && $(BIN)/coverage report
+	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q -n auto --dist loadfile --no-loadscope-reorder && $(BIN)/coverage combine -q && $(BIN)/coverage report
 
 .PHONY: bench
 bench: setup ## Benchmarks: ratios, measured side by side

@@ -39,6 +39,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 WANTED = {"jaeger": bool(os.environ.get("JAEGER_URL")), "promtool": shutil.which("promtool") is not None}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes, a stack each: one alone leaves half of the machine idle. Services that are given have room for one."""
+    return 0 if os.environ.get("DATABASE_URL") or os.environ.get("RABBITMQ_URL") else min(2, os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What wants a program or a service that is not here is none of this run's tests."""
     missing = [name for name, is_there in WANTED.items() if not is_there]
@@ -54,10 +59,15 @@ def stack(pytestconfig: pytest.Config) -> Iterator[LocalStack]:
     capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
 
     def say(line: str) -> None:
-        if terminal is not None and capture is not None:
-            with capture.global_and_fixture_disabled():
+        if capture is None:
+            return
+        with capture.global_and_fixture_disabled():
+            if terminal is not None:
                 terminal.ensure_newline()
                 terminal.write_line(line)
+            else:
+                # One of several processes has no terminal of its own.
+                sys.stderr.write(f"{os.environ.get('PYTEST_XDIST_WORKER', '')}: {line}\n")
 
     with local_stack(say, database_url=os.environ.get("DATABASE_URL"), rabbitmq_url=os.environ.get("RABBITMQ_URL")) as running:
         yield running

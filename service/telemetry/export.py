@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 
 from service.settings import Settings, SettingsError, without_password
 from service.telemetry import names
-from service.telemetry.sampling import LinkedSampler, sampler
+from service.telemetry.roots import Roots
+from service.telemetry.sampling import LinkedSampler, root_sampler, sampler
 from service.telemetry.statements import Statement, StatementName
 from service.telemetry.tracing import Tracing
 
@@ -48,8 +49,11 @@ def tracing_over_otlp(settings: Settings, endpoint: str) -> Tracing:
 
 def tracing_to(processor: SpanProcessor, settings: Settings) -> Tracing:
     """Tracing to a processor of the caller's, sampled as the settings say; closing it shuts the processor down within 3 s."""
+    sampling = settings.otel_traces_sampler, settings.otel_traces_sampler_arg
+    roots = Roots(root_sampler(*sampling))
     provider = TracerProvider(
-        sampler=LinkedSampler(sampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)),
+        sampler=LinkedSampler(sampler(*sampling)),
+        id_generator=roots,
         resource=_resource(settings),
         span_limits=SpanLimits(max_links=settings.otel_span_link_count_limit),
         shutdown_on_exit=False,
@@ -70,6 +74,7 @@ def tracing_to(processor: SpanProcessor, settings: Settings) -> Tracing:
         provider.get_tracer(names.TRACER, version("rollcall")),
         add_statement=own.add_statement,
         respects_parents=settings.otel_traces_sampler.startswith("parentbased_"),
+        unrecorded_root=roots.unrecorded,
         close=close,
     )
 

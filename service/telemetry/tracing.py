@@ -37,7 +37,8 @@ class Tracing:
     """Begins spans; without a tracer it is off: it begins none, and hands every trace context on as it is.
 
     `add_statement` records a statement that was run, below a span. `respects_parents` says that the sampler records nothing of a
-    trace that its sender does not, so that it need not be asked.
+    trace that its sender does not, so that it need not be asked. `unrecorded_root` draws a trace: its `traceparent` where nobody
+    records it, None where a span is to be begun.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Tracing:
         *,
         add_statement: Callable[[Statement, SpanContext], None] = lambda _, __: None,
         respects_parents: bool = True,
+        unrecorded_root: Callable[[str, SpanKind], str | None] = lambda _, __: None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._tracer = tracer
         self._add_statement = add_statement
         self._respects_parents = respects_parents
+        self._unrecorded_root = unrecorded_root
         self._close = close
 
     @property
@@ -75,6 +78,8 @@ class Tracing:
         """Begin an operation, now or at that nanosecond, below what stands at `parent`; the root of a trace where that is none."""
         if self._tracer is None or (parent is not None and self._respects_parents and not is_sampled(parent)):
             return Traced(parent)
+        if parent is None and not links and (unrecorded := self._unrecorded_root(name, kind)) is not None:
+            return Traced(unrecorded)
         span = self._tracer.start_span(
             name, _context(parent, tracestate), kind, links=[Link(link) for link in links], start_time=began
         )

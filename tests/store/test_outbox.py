@@ -27,7 +27,7 @@ from service.store.outbox import (
 )
 from tests.relay_rig import Outbox, open_database, open_outbox
 
-ME = uuid4()
+ME = UUID("5f2c6c3e-8f0a-4f0e-9d39-7a1f5d0c2b11")
 ALL_FROM_ZERO = dict.fromkeys(range(64), 0)
 
 
@@ -336,6 +336,6 @@ async def test_a_commit_names_its_rows_to_the_relays_where_they_are_few(desk: De
     assert payloads.empty()
 
 
-@pytest.mark.parametrize("payload", ["", LEASES_CHANGED, "1 2 3", f"1 {uuid4()} 5,", f"1 {uuid4()}", f"1 {uuid4()} 5 6"])
+@pytest.mark.parametrize("payload", ["", LEASES_CHANGED, "1 2 3", f"1 {ME} 5,", f"1 {ME}", f"1 {ME} 5 6"])
 def test_a_notification_that_names_no_rows_makes_a_relay_search(payload: str) -> None:
     assert committed_rows(payload) is None
