@@ -21,7 +21,7 @@ $(VENV)/.made: requirements/dev.txt pyproject.toml
 setup: $(VENV)/.made ## A virtual environment with everything pinned (the others call it themselves)
 
 .PHONY: demo
-demo: setup ## Start everything, feed 2,000 changes, watch what comes out, check the books
+demo: setup ## Start everything, feed changes, webhooks and a directory, check the books
 	@$(BIN)/rollcall demo
 
 .PHONY: run

@@ -10,18 +10,20 @@ from uuid import UUID
 
 from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe, WebhookSource
 from service.domain.change import SOURCE_FIELDS, VersionKind
+from service.domain.directories.configuration import directory
 from service.domain.member import CompanyId, ConnectionId
 from service.domain.webhooks.mapping import DEFAULT_MAPPING, webhook_mapping
 from service.store.companies import insert_company
-from service.store.connections import insert_connection
+from service.store.connections import insert_connection, insert_directory
 from service.store.database import Database, Tx
 from service.store.secret_grants import grant_secret
 from service.store.webhook_secrets import insert_webhook_secret
 from service.store.webhooks import insert_webhook
 
-__all__ = ["Directory", "WebhookSources", "add_directory", "add_webhook_sources"]
+__all__ = ["Directory", "SyncedDirectory", "WebhookSources", "add_directory", "add_synced_directory", "add_webhook_sources"]
 
 _RATE: Final = 500
+_KEY_FILE: Final = "directory-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,32 @@ class WebhookSources:
 
     company: CompanyId
     by_connection: Mapping[UUID, WebhookSource]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedDirectory:
+    """A company whose members are asked for."""
+
+    company: CompanyId
+    connection: ConnectionId
+
+
+async def add_synced_directory(database_url: str, secrets_dir: Path, base_url: str, key: str) -> SyncedDirectory:
+    """The company of the third chapter; the key of its directory lies in a file below `secrets_dir`."""
+    (secrets_dir / _KEY_FILE).write_text(key, encoding="utf-8")
+    described = {"baseUrl": base_url, "path": "/api/members/", "paging": "cursor", "pageSize": 1000}
+    meaning, reference = directory("django", described).mapping, f"file:{_KEY_FILE}"
+    db = await Database.connect(database_url, name="rollcall demo", size=1)
+    try:
+        async with db.transaction() as tx:
+            company = await insert_company(tx, "Demo Sailing Club", "UTC", 0)
+            await grant_secret(tx, company.id, reference)
+            row = await insert_directory(
+                tx, company.id, "members", "django", VersionKind.NONE, sorted(meaning.mapped_fields), described, reference
+            )
+    finally:
+        await db.close()
+    return SyncedDirectory(company.id, row.id)
 
 
 async def add_directory(database_url: str) -> Directory:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +20,14 @@ import uvloop
 
 from contracts.channels import EVENTS, MEMBER_CHANGES, WEBHOOKS
 from deploy.demo.change_chapter import ChangeChapter
-from deploy.demo.clubs import add_directory, add_webhook_sources
+from deploy.demo.clubs import add_directory, add_synced_directory, add_webhook_sources
+from deploy.demo.directory_server import DirectoryServer, can_run, running_directory
 from deploy.demo.evidence import Evidence
 from deploy.demo.scenario import build_scenario
 from deploy.demo.screen import Screen
+from deploy.demo.sync_chapter import SyncChapter
+from deploy.demo.sync_desk import SyncDesk
+from deploy.demo.sync_scenario import MEMBERS
 from deploy.demo.trace_chapter import TraceChapter, recorded_tracing
 from deploy.demo.verdict import Verdict
 from deploy.demo.watching import LOOK_SECONDS, end, raise_what_failed
@@ -31,6 +36,7 @@ from deploy.demo.webhook_scenario import build_webhooks
 from deploy.demo.webhook_sources import check_libraries, load_libraries
 from deploy.local_stack import LocalStack, Origin, local_stack
 from service.clients.events import listening_to_events
+from service.domain.addresses import LOOPBACK
 from service.domain.errors import RollcallError
 from service.settings import Settings, load_settings
 from service.store.migrate import migrate
@@ -119,13 +125,17 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
         port=0,
         secrets_dir=secrets_dir,
     )
+    # What the demo asks and calls is on this machine.
+    settings = settings.model_copy(update={"allow_networks": LOOPBACK})
     tracing, recorded = recorded_tracing(settings)
     await migrate(stack.database_url)
     await declared_topology(settings)
-    async with Evidence.connected(stack.database_url, stack.rabbitmq_url) as evidence:
+    async with Evidence.connected(stack.database_url, stack.rabbitmq_url) as evidence, AsyncExitStack() as beside:
         await evidence.check_vhost_is_idle()
         directory = await add_directory(stack.database_url)
         sources = await add_webhook_sources(stack.database_url, secrets_dir)
+        # It starts while the first chapters run.
+        server = await beside.enter_async_context(running_directory()) if can_run() else None
         scenario = build_scenario(directory.company, directory.connection, datetime.now(UTC))
         try:
             # Bound before anything is sent: a queue gets nothing that was published before.
@@ -143,11 +153,25 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
                 posted = build_webhooks(sources.by_connection, datetime.now(UTC))
                 webhooks = WebhookChapter(sources.company, posted, process, evidence, screen)
                 verdicts.append(await webhooks.perform(stack.rabbitmq_url, running))
+                if server is None:
+                    screen.chapter("No directory is synced: the one of the demo lives in the project's tests, which are not here")
+                else:
+                    verdicts.append(await _sync(stack, secrets_dir, server, evidence, screen, running))
                 verdicts.append(await TraceChapter(process, recorded, sources, screen).perform(stack.rabbitmq_url))
                 return tell(screen, verdicts)
         finally:
             if stack.rabbitmq.origin is Origin.EXPLICIT:
                 await evidence.purge()
+
+
+async def _sync(
+    stack: LocalStack, secrets_dir: Path, server: DirectoryServer, evidence: Evidence, screen: Screen, running: asyncio.Task[None]
+) -> Verdict:
+    key = secrets.token_urlsafe(24)
+    await server.begin(MEMBERS, key)
+    directory = await add_synced_directory(stack.database_url, secrets_dir, f"{server.url}/cursor", key)
+    async with SyncDesk.opened(stack.database_url, directory.connection) as desk:
+        return await SyncChapter(directory, server, desk, evidence, screen).perform(stack.rabbitmq_url, running)
 
 
 def tell(screen: Screen, verdicts: Sequence[Verdict]) -> bool:

@@ -25,6 +25,7 @@ from deploy.demo.books import Entry
 from deploy.demo.evidence import Parked
 from deploy.demo.scenario import Standing
 from deploy.demo.trace_tree import TreeLine
+from service.store.sync_entries import SyncEntry
 
 __all__ = ["Answered", "Bar", "Progress", "Screen"]
 
@@ -94,14 +95,14 @@ class Screen:
         self.step(line)
 
     @contextmanager
-    def following(self, every: int) -> Iterator[None]:
-        """Keep the live display up; in a pipe, say how far it is once for `every` so many."""
+    def following(self, every: int, *, stays: bool = True) -> Iterator[None]:
+        """Keep the live display up, and its last state where it `stays`; in a pipe, say how far it is once for `every` so many."""
         self._every, self._said = every, 0
         if not self._animated:
             yield
             return
         # Refreshed by `show` alone: a thread of its own would read the events while they change.
-        with Live(console=self._console, auto_refresh=False) as self._live:
+        with Live(console=self._console, auto_refresh=False, transient=not stays) as self._live:
             yield
         self._live = None
 
@@ -113,11 +114,28 @@ class Screen:
         """Show how far it is and the last answers."""
         self._show(progress, _ANSWER_WIDTHS, [_answered(answer) for answer in list(answers)[-_SHOWN:]])
 
+    def show_bars(self, progress: Progress) -> None:
+        """Show how far it is, and nothing else."""
+        self._show(progress, (), ())
+
+    def done(self, what: str, came_to: str) -> None:
+        """A step of a chapter that is over, and what came of it."""
+        self._line(f"{escape(what):<25} [dim]{escape(came_to)}[/]")
+
+    def differences(self, entries: Sequence[SyncEntry]) -> None:
+        """What a dry run said of some members, as a unified diff looks."""
+        for entry in entries:
+            self._line(f"[cyan]@@ {escape(entry.what)}: {escape(entry.external_id or '')} @@[/]")
+            for name, change in (entry.changes or {}).items():
+                for sign, value, colour in (("-", change["before"], "red"), ("+", change["after"], "green")):
+                    if value is not None:
+                        self._line(f"[{colour}]{sign}{escape(name)}: {escape(str(value))}[/]")
+
     def _show(self, progress: Progress, widths: Sequence[int], rows: Sequence[tuple[str, ...]]) -> None:
         if self._live is not None:
             self._live.update(_frame(progress.bars, widths, rows), refresh=True)
             return
-        if progress.done >= self._said + self._every:
+        if progress.total and progress.done >= self._said + self._every:
             self._said = progress.done - progress.done % self._every
             self._console.print(f"  {progress.done:,} of {progress.total:,} {progress.said}", soft_wrap=True)
 
@@ -183,6 +201,8 @@ def _frame(bars: Sequence[Bar], widths: Sequence[int], rows: Sequence[tuple[str,
     above = Table.grid(padding=(0, 2))
     for bar in bars:
         above.add_row(bar.name, ProgressBar(total=bar.total, completed=bar.done, width=30), f"{bar.done:,} of {bar.total:,}")
+    if not widths:
+        return Padding(above, (0, 0, 0, 2))
     below = Table.grid(padding=(0, 1))
     for width in widths:
         below.add_column(min_width=width, no_wrap=True)

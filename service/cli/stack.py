@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from ipaddress import ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -16,6 +15,7 @@ from rich.markup import escape
 
 from deploy.demo import perform
 from deploy.local_stack import local_stack
+from service.domain.addresses import LOOPBACK
 from service.settings import given_urls, load_settings
 from service.store.migrate import migrate
 from service.telemetry.logs import configure_logs
@@ -54,7 +54,7 @@ def dev(
         )
         if settings.allow_networks is None:
             # What somebody tries here is on this machine.
-            settings = settings.model_copy(update={"allow_networks": (ip_network("127.0.0.0/8"), ip_network("::1/128"))})
+            settings = settings.model_copy(update={"allow_networks": LOOPBACK})
         if settings.secrets_dir is None:
             # So that `--new-secret` works at once; gone with the stack, as its data is.
             settings = settings.model_copy(update={"secrets_dir": Path(own_secrets)})
@@ -75,6 +75,6 @@ def dev(
 
 
 def demo() -> None:
-    """Start everything, feed 2,000 changes and 200 webhooks, watch, check the books; given URLs are used, with data of its own."""
+    """Start everything, feed changes, webhooks and a directory, check the books; given URLs are used, with data of its own."""
     if not perform(*given_urls()):
         raise typer.Exit(1)

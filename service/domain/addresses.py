@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, TypeAlias
 
-__all__ = ["Address", "Network", "why_closed"]
+__all__ = ["LOOPBACK", "Address", "Network", "why_closed"]
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+
+# What an operator opens where everything runs on one machine.
+LOOPBACK: Final[Sequence[Network]] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 _CLOSED_V4: Final[Sequence[tuple[IPv4Network, str]]] = [
     (IPv4Network(network), kind)

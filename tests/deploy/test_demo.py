@@ -226,7 +226,9 @@ async def test_demo_balances_in_a_pipe_and_leaves_nothing_behind(node: RabbitmqN
     assert "200 of 200 webhooks answered, 150 accepted, 120 events delivered" in done.stdout
     assert re.search(r"posted +200 ", done.stdout)
     assert re.search(r"refused 413 +12 ", done.stdout)
-    assert len(done.stdout.splitlines()) < 110
+    assert re.search(r"held back +3,100 ", done.stdout)
+    assert "@@ updated: 1 @@" in done.stdout
+    assert len(done.stdout.splitlines()) < 150
     assert await queue_lengths(node.url) == [0] * 6
 
 
