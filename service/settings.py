@@ -122,6 +122,12 @@ class Settings(BaseSettings):
     secrets_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset)] = None
     # Off: no sync changes anything, whoever asks for it; dry runs go on.
     sync_enabled: bool = True
+    # Off: nothing begins by itself.
+    cron_enabled: bool = True
+    # How often the directory of DJANGO_BASE_URL is synced, until somebody says otherwise.
+    sync_interval_minutes: Annotated[int, Field(ge=5, le=527_040)] = 60
+    # How often it is looked for members of whom time makes something else.
+    reconciliation_interval_ms: Annotated[int, Field(ge=1000, le=86_400_000)] = 300_000
     # Makes the company `default` with one connection, which is asked with this key.
     django_base_url: DirectoryUrl = None
     django_api_key: Secret = None
@@ -156,6 +162,7 @@ class Settings(BaseSettings):
     otel_bsp_max_queue_size: Annotated[int, Field(ge=1024, le=1_000_000)] = 16_384
     # A batch links to each recorded message in it, of which there may be 500.
     otel_span_link_count_limit: Annotated[int, Field(ge=0, le=10_000)] = 1024
+    otel_span_attribute_count_limit: Annotated[int | None, Field(ge=0)] = None
 
     @property
     def grace(self) -> timedelta:
@@ -208,7 +215,6 @@ class _OfTheSdk(BaseSettings):
     otel_exporter_otlp_traces_client_certificate: FilePath | None = None
     otel_exporter_otlp_client_key: FilePath | None = None
     otel_exporter_otlp_traces_client_key: FilePath | None = None
-    otel_span_attribute_count_limit: Annotated[int | None, Field(ge=0)] = None
     otel_resource_attributes: Annotated[str | None, Field(pattern=r"^\s*[^=,\s]+\s*=[^,]*(,\s*[^=,\s]+\s*=[^,]*)*,?\s*$")] = None
 
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import structlog
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 
 from service.settings import Settings, SettingsError, without_password
-from service.telemetry import names
-from service.telemetry.roots import Roots
-from service.telemetry.sampling import LinkedSampler, root_sampler, sampler
-from service.telemetry.statements import Statement, StatementName
+from service.telemetry.recorder import Recorder
+from service.telemetry.sampling import LinkedSampler, sampler
 from service.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -32,8 +26,6 @@ __all__ = ["SayingOnce", "tracing_over_otlp", "tracing_to"]
 _log: Final = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS: Final = 3.0
-_UNSET: Final = Status()
-_ERROR: Final = Status(StatusCode.ERROR)
 
 
 def tracing_over_otlp(settings: Settings, endpoint: str) -> Tracing:
@@ -49,74 +41,23 @@ def tracing_over_otlp(settings: Settings, endpoint: str) -> Tracing:
 
 def tracing_to(processor: SpanProcessor, settings: Settings) -> Tracing:
     """Tracing to a processor of the caller's, sampled as the settings say; closing it shuts the processor down within 3 s."""
-    sampling = settings.otel_traces_sampler, settings.otel_traces_sampler_arg
-    roots = Roots(root_sampler(*sampling))
-    provider = TracerProvider(
-        sampler=LinkedSampler(sampler(*sampling)),
-        id_generator=roots,
-        resource=_resource(settings),
-        span_limits=SpanLimits(max_links=settings.otel_span_link_count_limit),
-        shutdown_on_exit=False,
+    recorder = Recorder(
+        LinkedSampler(sampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)),
+        processor,
+        _resource(settings),
+        most_links=settings.otel_span_link_count_limit,
+        most_attributes=settings.otel_span_attribute_count_limit,
     )
-    provider.add_span_processor(processor)
-
-    own = _OwnSpans(processor, provider.resource)
 
     def close() -> None:
         # The SDK waits for half a minute, and for an export that hangs without limit.
-        closing = threading.Thread(target=provider.shutdown, name="traces closing", daemon=True)
+        closing = threading.Thread(target=processor.shutdown, name="traces closing", daemon=True)
         closing.start()
         closing.join(_CLOSE_SECONDS)
         if closing.is_alive():
             _log.warning("traces not sent before the end", waited_seconds=_CLOSE_SECONDS)
 
-    return Tracing(
-        provider.get_tracer(names.TRACER, version("rollcall")),
-        add_statement=own.add_statement,
-        respects_parents=settings.otel_traces_sampler.startswith("parentbased_"),
-        unrecorded_root=roots.unrecorded,
-        close=close,
-    )
-
-
-class _OwnSpans:
-    """Spans that are made when they are over, without the SDK's live ones, which cost ten times as much: a batch has a dozen."""
-
-    def __init__(self, processor: SpanProcessor, resource: Resource) -> None:
-        self._processor = processor
-        self._resource = resource
-        self._scope = InstrumentationScope(names.TRACER, version("rollcall"))
-        self._ids = RandomIdGenerator()
-
-    def add_statement(self, statement: Statement, parent: SpanContext) -> None:
-        """A statement that was run, as a child of a recorded span."""
-        attributes, status = _attributes(statement.name), _UNSET
-        if statement.error is not None:
-            attributes, status = {**attributes, names.ERROR_TYPE: statement.error}, _ERROR
-        own = SpanContext(parent.trace_id, self._ids.generate_span_id(), is_remote=False, trace_flags=parent.trace_flags)
-        span = ReadableSpan(
-            statement.name.summary,
-            own,
-            parent,
-            self._resource,
-            attributes,
-            kind=SpanKind.CLIENT,
-            instrumentation_scope=self._scope,
-            status=status,
-            start_time=statement.began,
-            end_time=statement.ended,
-        )
-        self._processor.on_end(span)
-
-
-@cache
-def _attributes(name: StatementName) -> dict[str, str]:
-    found = {names.DB_SYSTEM: names.POSTGRESQL, names.DB_QUERY_SUMMARY: name.summary}
-    if name.operation is not None:
-        found[names.DB_OPERATION] = name.operation
-    if name.table is not None:
-        found[names.DB_COLLECTION] = name.table
-    return found
+    return Tracing(recorder, respects_parents=settings.otel_traces_sampler.startswith("parentbased_"), close=close)
 
 
 def _exporter(settings: Settings, endpoint: str) -> SpanExporter:

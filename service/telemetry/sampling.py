@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Link, SpanKind, TraceState, get_current_span
 from opentelemetry.util.types import Attributes
 
-__all__ = ["LinkedSampler", "SamplerName", "root_sampler", "sampler"]
+__all__ = ["LinkedSampler", "SamplerName", "sampler"]
 
 SamplerName: TypeAlias = Literal[
     "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"
@@ -26,15 +26,10 @@ SamplerName: TypeAlias = Literal[
 _PARENT_BASED: Final = "parentbased_"
 
 
-def root_sampler(name: SamplerName, ratio: float) -> Sampler:
-    """What the sampler of that name asks about a trace that begins here; `ratio` is of those that have one."""
-    root: Sampler | None = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}.get(name.removeprefix(_PARENT_BASED))
-    return root or TraceIdRatioBased(ratio)
-
-
 def sampler(name: SamplerName, ratio: float) -> Sampler:
-    """The sampler of that name."""
-    root = root_sampler(name, ratio)
+    """The sampler of that name; `ratio` is of those that have one."""
+    kind = name.removeprefix(_PARENT_BASED)
+    root: Sampler = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}.get(kind) or TraceIdRatioBased(ratio)
     return ParentBased(root) if name.startswith(_PARENT_BASED) else root
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
-
-from opentelemetry.trace import Span, Status, StatusCode
+from typing import Final
 
 from service.telemetry import names
+from service.telemetry.spans import Attributes, OpenSpan
 
 __all__ = ["UNTRACED", "Attributes", "Traced", "ids", "is_sampled"]
-
-Attributes: TypeAlias = Mapping[str, str | int]
 
 # As in contracts/envelope.py, which reads what comes from outside.
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32}-)([0-9a-f]{32})-(?!0{16}-)([0-9a-f]{16})-([0-9a-f]{2})")
@@ -37,21 +33,20 @@ class Traced:
     """An operation's place in its trace: what it hands on, and its span where that is recorded."""
 
     traceparent: str | None
-    span: Span | None = None
+    span: OpenSpan | None = None
 
     def note(self, attributes: Attributes) -> None:
         """Say more of it; never a member's data, a secret, or what somebody sent."""
         if self.span is not None:
-            self.span.set_attributes(attributes)
+            self.span.note(attributes)
 
     def end(self, error: str | None = None, why: str | None = None, *, at: int | None = None) -> None:
         """It is over, now or at that nanosecond; `error` is the kind of its failure, `why` a text free of values."""
         if self.span is None:
             return
         if error is not None:
-            self.span.set_attribute(names.ERROR_TYPE, error)
-            self.span.set_status(Status(StatusCode.ERROR, why))
-        self.span.end(at)
+            self.span.note({names.ERROR_TYPE: error})
+        self.span.end(None if error is None else (why,), at)
 
 
 UNTRACED: Final = Traced(None)

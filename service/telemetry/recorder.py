@@ -1,0 +1,171 @@
+"""Spans as the SDK's samplers, processors and exporters know them: begun by its rules, handed on when they are over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from itertools import islice
+from random import getrandbits
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from service.telemetry import names
+from service.telemetry.spans import OpenSpan
+from service.telemetry.statements import Statement, StatementName
+from service.telemetry.traced import Traced, ids
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
+
+__all__ = ["Recorder"]
+
+_NOWHERE: Final = Context()
+_UNSET: Final = Status()
+_ERROR: Final = Status(StatusCode.ERROR)
+
+
+class _HashedOnce(Resource):
+    """A resource that does not write itself out as JSON for each span of an export, to find out that it is the same."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class Recorder:
+    """Begins spans where `sampler` says so; a finished one goes to the processor, with at most so many links and attributes."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        processor: SpanProcessor,
+        resource: Resource,
+        *,
+        most_links: int,
+        most_attributes: int | None = None,
+    ) -> None:
+        self._sampler = sampler
+        self._processor = processor
+        self._resource = _HashedOnce(resource)
+        self._scope = InstrumentationScope(names.TRACER, version("rollcall"))
+        self._most_links = most_links
+        self._most_attributes = most_attributes
+
+    def begin(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: str | None,
+        *,
+        tracestate: object = None,
+        began: int | None = None,
+        links: Sequence[SpanContext] = (),
+    ) -> Traced:
+        """Begin an operation below what stands at `parent`, or a trace; what is not recorded says so to all that follow."""
+        above = _span_context(parent, tracestate)
+        trace_id = _random(128) if above is None else above.trace_id
+        around = _NOWHERE if above is None else set_span_in_context(NonRecordingSpan(above), _NOWHERE)
+        sampling = self._sampler.should_sample(around, trace_id, name, kind, None, [Link(link) for link in links])
+        # An id of ours is random, and one that we were given is what whoever drew it says.
+        flags = TraceFlags.RANDOM_TRACE_ID if above is None else above.trace_flags & TraceFlags.RANDOM_TRACE_ID
+        span_id = _random(64)
+        if sampling.decision is Decision.DROP:
+            return Traced(f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
+        flags |= TraceFlags.SAMPLED
+        own = SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(flags), trace_state=sampling.trace_state)
+        span = OpenSpan(name, kind, own, above, began=began, links=links, record=self._record)
+        return Traced(f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}", span)
+
+    def add_statement(self, statement: Statement, parent: SpanContext) -> None:
+        """A statement that was run, as a child of a recorded span."""
+        attributes, status = _attributes(statement.name), _UNSET
+        if statement.error is not None:
+            attributes, status = {**attributes, names.ERROR_TYPE: statement.error}, _ERROR
+        own = SpanContext(parent.trace_id, _random(64), is_remote=False, trace_flags=parent.trace_flags)
+        self._processor.on_end(
+            ReadableSpan(
+                statement.name.summary,
+                own,
+                parent,
+                self._resource,
+                attributes,
+                kind=SpanKind.CLIENT,
+                instrumentation_scope=self._scope,
+                status=status,
+                start_time=statement.began,
+                end_time=statement.ended,
+            )
+        )
+
+    def _record(self, span: OpenSpan) -> None:
+        links: Sequence[Link] = [Link(context) for context in span.links]
+        if len(links) > self._most_links:
+            links = BoundedList.from_seq(self._most_links, links)
+        attributes = span.attributes
+        if self._most_attributes is not None:
+            attributes = dict(islice(attributes.items(), self._most_attributes))
+        self._processor.on_end(
+            ReadableSpan(
+                span.name,
+                span.context,
+                span.parent,
+                self._resource,
+                attributes,
+                links=links,
+                kind=span.kind,
+                instrumentation_scope=self._scope,
+                status=_UNSET if span.failure is None else Status(StatusCode.ERROR, span.failure[0]),
+                start_time=span.began,
+                end_time=span.ended,
+            )
+        )
+
+
+@cache
+def _attributes(name: StatementName) -> dict[str, str]:
+    found = {names.DB_SYSTEM: names.POSTGRESQL, names.DB_QUERY_SUMMARY: name.summary}
+    if name.operation is not None:
+        found[names.DB_OPERATION] = name.operation
+    if name.table is not None:
+        found[names.DB_COLLECTION] = name.table
+    return found
+
+
+def _random(bits: int) -> int:
+    """An id; none is zero."""
+    return getrandbits(bits) or 1
+
+
+def _span_context(traceparent: str | None, tracestate: object) -> SpanContext | None:
+    """Where a span stands; what cannot be read is as if it were not there."""
+    found = ids(traceparent)
+    if found is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in found)
+    # Out of a stored header, which may be anything.
+    state = TraceState.from_header([tracestate]) if isinstance(tracestate, str) else None
+    return SpanContext(trace_id, span_id, True, TraceFlags(flags), state)
