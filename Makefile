@@ -51,14 +51,16 @@ check: setup ## Lint, types, layers, generated files up to date
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m contracts.generate --check
+	@$(BIN)/python -m service.entrypoints.http.admin.openapi --check
 
 .PHONY: format
 format: setup ## Let the formatter and the fixable lints have their way
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 .PHONY: generate
-generate: setup ## Write the JSON Schemas and asyncapi.yaml from the contracts
+generate: setup ## Write the JSON Schemas and asyncapi.yaml from the contracts, docs/openapi.json from the admin API
 	@$(BIN)/python -m contracts.generate
+	@$(BIN)/python -m service.entrypoints.http.admin.openapi
 
 .PHONY: coverage
 coverage: setup ## Tests with coverage of service and contracts (at least 90%)

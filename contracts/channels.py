@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 from uuid import UUID
 
+from contracts.drift_promoted import DriftPromotedV1
 from contracts.job_requested import KIND_PATTERN, MAX_KIND, JobRequestedV1
 from contracts.member_changed import MemberChangedV1
 from contracts.members_imported import MembersImportedV1
@@ -187,7 +188,6 @@ SCHEDULE_TICK: Final = Channel(
     producers=("rollcall ticker", "cloud schedulers"),
     consumers=("rollcall worker",),
     queue=TICKS,
-    consumed=False,
     examples=("own_form", "cloud_scheduler"),
 )
 JOB_REQUESTED: Final = Channel(
@@ -228,8 +228,27 @@ MEMBERS_IMPORTED: Final = Channel(
     consumers=("subscribers, each with a queue of its own",),
     examples=("batch",),
 )
+DRIFT_PROMOTED: Final = Channel(
+    message_type="DRIFT_PROMOTED",
+    model=DriftPromotedV1,
+    summary="A read model disagreed with its source in two consecutive runs; once, until a clean run.",
+    direction="outbound",
+    exchange=EVENTS,
+    routing_key="drift.promoted",
+    producers=("rollcall relay",),
+    consumers=("subscribers, each with a queue of its own",),
+    examples=("audit",),
+)
 
-CHANNELS: Final = (MEMBER_CHANGED, WEBHOOK_RECEIVED, SCHEDULE_TICK, JOB_REQUESTED, MEMBERSHIP_UPDATED, MEMBERS_IMPORTED)
+CHANNELS: Final = (
+    MEMBER_CHANGED,
+    WEBHOOK_RECEIVED,
+    SCHEDULE_TICK,
+    JOB_REQUESTED,
+    MEMBERSHIP_UPDATED,
+    MEMBERS_IMPORTED,
+    DRIFT_PROMOTED,
+)
 
 
 def webhook_routing_key(connection_id: UUID) -> str:
@@ -263,3 +282,8 @@ def membership_updated_routing_key(company_id: UUID) -> str:
 def members_imported_routing_key(company_id: UUID) -> str:
     """The routing key of this company's first imports."""
     return f"members.imported.{company_id}"
+
+
+def drift_promoted_routing_key() -> str:
+    """The routing key of every promotion."""
+    return DRIFT_PROMOTED.routing_key

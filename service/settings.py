@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     otel_bsp_max_queue_size: Annotated[int, Field(ge=1024, le=1_000_000)] = 16_384
     # A batch links to each recorded message in it, of which there may be 500.
     otel_span_link_count_limit: Annotated[int, Field(ge=0, le=10_000)] = 1024
-    otel_span_attribute_count_limit: Annotated[int | None, Field(ge=0)] = None
+    otel_span_attribute_count_limit: Annotated[int | None, Field(ge=0), BeforeValidator(_blank_is_unset)] = None
 
     @property
     def grace(self) -> timedelta:

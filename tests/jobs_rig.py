@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from service.actions.cancel_job import cancel_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued, enqueue_job
-from service.actions.run_job import JobOptions
+from service.actions.run_job import JobOptions, claim_job, run_job
 from service.actions.running_job import JobKind, JobKinds, RunningJob
 from service.domain.errors import Park, SourceUnavailable, Unavailable
 from service.domain.jobs import Cancellation, JobId, JobResult, JobState
@@ -40,6 +40,8 @@ QUICK: Final = JobOptions(
     stop_within=timedelta(seconds=0.3),
     end_within=timedelta(seconds=1),
 )
+# Long enough for what does not end by its lease, however slow the machine is.
+CALM: Final = replace(QUICK, lease=timedelta(seconds=30))
 EFFECTS: Final = (
     "create table if not exists job_effects (job uuid, attempt integer, step integer, done_at timestamptz default now())"
 )
@@ -195,6 +197,17 @@ class Jobs:
         )
         due: datetime | None = rows[0]["due"]
         return due
+
+
+async def claim(jobs: Jobs, job: JobId, lease: timedelta = CALM.lease) -> RunningJob:
+    claimed = await claim_job(jobs.database, job, uuid4(), lease)
+    assert claimed is not None
+    return claimed
+
+
+async def run(jobs: Jobs, job: JobId, options: JobOptions = CALM, **given: Any) -> JobState | None:
+    claimed = await claim(jobs, job, options.lease)
+    return await run_job(jobs.database, claimed, jobs.kinds[claimed.kind], options=options, **{"jitter": lambda: 0.5, **given})
 
 
 @asynccontextmanager

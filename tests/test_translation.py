@@ -116,7 +116,7 @@ def test_the_audit_has_the_values() -> None:
     row = to_member_event(version_of(name="Berta", plan="gold"), NOW)
 
     assert (row.before, row.after) == ({"name": "Anna", "plan": None}, {"name": "Berta", "plan": "gold"})
-    assert row.changed_fields == "name,plan"
+    assert row.changed_fields == ("name", "plan")
 
 
 def test_a_fact_for_which_the_event_has_no_room_is_unfit_and_not_quoted() -> None:

@@ -36,6 +36,8 @@ def known_names() -> set[str]:
     for module in pkgutil.iter_modules(service.store.__path__):
         import_module(f"service.store.{module.name}")
     statements = {names.statement_span(table, query) for table, query in REGISTRY}
+    # Many rows of a table are copied into it.
+    statements |= {names.statement_span(table, "copy") for table, _ in REGISTRY}
     messages = {
         names.send_span("rollcall.inbound"),
         names.send_span("rollcall.events"),
@@ -43,6 +45,7 @@ def known_names() -> set[str]:
         names.process_span("rollcall.member-changes"),
         names.send_span("rollcall.commands"),
         names.process_span("rollcall.jobs"),
+        names.process_span("rollcall.ticks"),
     }
     return fixed | statements | messages | {names.request_span("POST", names.WEBHOOK_ROUTE)}
 

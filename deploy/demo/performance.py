@@ -190,7 +190,8 @@ def tell(screen: Screen, verdicts: Sequence[Verdict]) -> bool:
 async def _serving(settings: Settings, evidence: Evidence, tracing: Tracing) -> AsyncIterator[tuple[Process, asyncio.Task[None]]]:
     """The whole service from ready to drained, and the task that it runs in; raises NotReady, and what it failed with."""
     stop = asyncio.Event()
-    process = Process(settings, list(Role), tracing=tracing)
+    # Without a ticker: its books are of changes and webhooks, and what time does would come on top of them.
+    process = Process(settings, [Role.WORKER, Role.EDGE, Role.RELAY], tracing=tracing)
     running = asyncio.create_task(process.run(stop), name="service")
     try:
         deadline = time.monotonic() + _START_SECONDS

@@ -12,10 +12,29 @@ from uuid_utils.compat import uuid7
 
 from service import translation
 from service.domain.backoff import Backoff
-from service.domain.change import Change, HoldPlaced, HoldReleased, InboxKey, Rules, TimePassed, UpstreamRemoval, UpstreamUpsert
+from service.domain.change import (
+    Change,
+    DriftRepaired,
+    HoldPlaced,
+    HoldReleased,
+    InboxKey,
+    LocalChange,
+    MemberCreated,
+    MemberEdited,
+    MemberErased,
+    MemberRemoved,
+    PlanChangeCancelled,
+    PlanChangeDue,
+    PlanChangeRequested,
+    Rules,
+    TimePassed,
+    UpstreamChange,
+    UpstreamRemoval,
+    UpstreamUpsert,
+)
 from service.domain.errors import Contention, UnfitData
 from service.domain.fold import Fold, Version
-from service.domain.member import ConnectionId, Member, MemberId
+from service.domain.member import CompanyId, ConnectionId, Member, MemberId
 from service.domain.outcome import Outcome, Result
 from service.store.clock import read_clock
 from service.store.companies import grace_of_companies
@@ -27,15 +46,19 @@ from service.store.members import MemberKeys, delete_tombstones, insert_members,
 from service.store.outbox import insert_outbox
 from service.telemetry.metrics import UNMEASURED, Metrics
 
-__all__ = ["Alongside", "Foreseen", "apply_changes", "foresee_changes"]
+__all__ = ["Admission", "Alongside", "Foreseen", "apply_changes", "foresee_changes"]
 
 # Called with each transaction's changes and results before it commits: what it writes is true exactly when the changes are.
 Alongside: TypeAlias = Callable[[Tx, Sequence[Change], Sequence[Result]], Awaitable[None]]
+# Called first in each transaction, about local changes: the members that it names are neither locked nor decided, and their changes
+# come to these results.
+Admission: TypeAlias = Callable[[Tx, Sequence[Change]], Awaitable[Mapping[MemberId, Result]]]
 
 _ATTEMPTS: Final = 6
 _BACKOFF: Final = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=320))
 
 _DUPLICATE: Final = Result(Outcome.DUPLICATE, "this message was taken in before")
+_NO_SUCH_COMPANY: Final = Result(Outcome.REFUSED, "there is no such company")
 _NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "the company has no such connection")
 _NO_SUCH_MEMBER: Final = Result(Outcome.REFUSED, "there is no such member")
 
@@ -48,6 +71,15 @@ class Foreseen:
     changed: Mapping[str, tuple[Any, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class _RulesOf:
+    """What holds for the changes of a batch, by what they name: a connection, a company, a member."""
+
+    connections: Mapping[ConnectionId, Rules]
+    companies: Mapping[CompanyId, Rules]
+    members: Mapping[MemberId, Rules]
+
+
 class _EntangledError(Exception):
     """What one change gives up another one takes: they need a transaction each, which a single change never does."""
 
@@ -58,6 +90,7 @@ async def apply_changes(
     *,
     default_grace_days: int,
     metrics: Metrics = UNMEASURED,
+    admission: Admission | None = None,
     alongside: Alongside | None = None,
     quiet: bool = False,
 ) -> list[Result]:
@@ -72,7 +105,7 @@ async def apply_changes(
         return []
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return await _apply_together(db, changes, default_grace_days, alongside, quiet=quiet)
+            return await _apply_together(db, changes, default_grace_days, admission, alongside, quiet=quiet)
         except Contention:
             if attempt == _ATTEMPTS and len(changes) == 1:
                 raise
@@ -93,7 +126,15 @@ async def apply_changes(
     results: list[Result] = []
     middle = len(changes) // 2
     for half in (changes[:middle], changes[middle:]):
-        results += await apply_changes(db, half, default_grace_days=default_grace_days, metrics=metrics, alongside=alongside)
+        results += await apply_changes(
+            db,
+            half,
+            default_grace_days=default_grace_days,
+            metrics=metrics,
+            admission=admission,
+            alongside=alongside,
+            quiet=quiet,
+        )
     return results
 
 
@@ -111,15 +152,24 @@ async def foresee_changes(db: Database, changes: Sequence[Change], *, default_gr
 
 
 async def _apply_together(
-    db: Database, changes: Sequence[Change], default_grace_days: int, alongside: Alongside | None, *, quiet: bool
+    db: Database,
+    changes: Sequence[Change],
+    default_grace_days: int,
+    admission: Admission | None,
+    alongside: Alongside | None,
+    *,
+    quiet: bool,
 ) -> list[Result]:
     async with db.transaction() as tx:
-        fold, results, new_keys = await _decide(tx, changes, default_grace_days, lock=True)
+        withheld = {} if admission is None else await admission(tx, changes)
+        admitted = [change for change in changes if _local_id(change) not in withheld] if withheld else changes
+        fold, decided, new_keys = await _decide(tx, admitted, default_grace_days, lock=True)
         if fold.entangled:
             raise _EntangledError
         await _write(tx, fold, quiet=quiet)
-        if unsettled := _unsettled(changes, results, new_keys):
+        if unsettled := _unsettled(admitted, decided, new_keys):
             await release_messages(tx, unsettled)
+        results = _in_order(changes, withheld, decided) if withheld else decided
         if alongside is not None:
             await alongside(tx, changes, results)
         return results
@@ -135,12 +185,23 @@ async def _decide(
     known = [change for change in upstream if _rules_of(change, connections) is not None]
     inbox_keys = {change.inbox_key for change in known if change.inbox_key is not None}
     new_keys = await claim_messages(tx, inbox_keys) if inbox_keys else set()
-    local_ids = {change.member_id for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)}
-    keys = _keys(known, local_ids)
+    local = [change for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)]
+    keys = _keys(known, local)
     members = await lock_members(tx, keys) if lock else await read_members(tx, keys)
-    local_rules = await _rules_of_members([member for member in members if member.id in local_ids], tx, default_grace_days)
+    rules = _RulesOf(connections, *await _local_rules(tx, local, members, default_grace_days))
     fold = Fold(members, await read_clock(tx))
-    return fold, _fold(fold, changes, connections, local_rules, new_keys), new_keys
+    return fold, _fold(fold, changes, rules, new_keys), new_keys
+
+
+def _local_id(change: Change) -> MemberId | None:
+    """The member that a local change names."""
+    return None if isinstance(change, UpstreamUpsert | UpstreamRemoval) else change.member_id
+
+
+def _in_order(changes: Sequence[Change], withheld: Mapping[MemberId, Result], decided: Sequence[Result]) -> list[Result]:
+    """The results of all, in the order of the changes."""
+    rest = iter(decided)
+    return [withheld[named] if (named := _local_id(change)) is not None and named in withheld else next(rest) for change in changes]
 
 
 def _rules_of(change: UpstreamUpsert | UpstreamRemoval, connections: Mapping[ConnectionId, Rules]) -> Rules | None:
@@ -149,28 +210,41 @@ def _rules_of(change: UpstreamUpsert | UpstreamRemoval, connections: Mapping[Con
     return rules if rules is not None and rules.company_id == change.company_id else None
 
 
-def _keys(upstream: Sequence[UpstreamUpsert | UpstreamRemoval], ids: set[MemberId]) -> MemberKeys:
+def _keys(upstream: Sequence[UpstreamChange], local: Sequence[LocalChange]) -> MemberKeys:
     national_ids = (
         (change.company_id, national_id)
-        for change in upstream
-        if isinstance(change, UpstreamUpsert) and (national_id := change.fields.get("national_id")) is not None
+        for change in (*upstream, *local)
+        if isinstance(change, UpstreamUpsert | MemberCreated | MemberEdited)
+        and (national_id := change.fields.get("national_id")) is not None
     )
-    return MemberKeys({(change.connection_id, change.external_id) for change in upstream}, set(national_ids), ids)
+    keys = {(change.connection_id, change.external_id) for change in upstream}
+    return MemberKeys(keys, set(national_ids), {change.member_id for change in local})
 
 
-async def _rules_of_members(members: Sequence[Member], tx: Tx, default_grace_days: int) -> dict[MemberId, Rules]:
-    """What holds for local changes: the company's grace and nothing else."""
-    if not members:
-        return {}
-    graces = await grace_of_companies(tx, {member.company_id for member in members}, default_grace_days)
-    return {member.id: Rules(member.company_id, graces[member.company_id]) for member in members}
+async def _local_rules(
+    tx: Tx, local: Sequence[LocalChange], members: Sequence[Member], default_grace_days: int
+) -> tuple[Mapping[CompanyId, Rules], Mapping[MemberId, Rules]]:
+    """What holds for local changes: in a company for who is new, and for each member what its connection has fixed besides."""
+    if not local:
+        return {}, {}
+    ids = {change.member_id for change in local}
+    named = [member for member in members if member.id in ids]
+    company_ids = {member.company_id for member in named} | {one.company_id for one in local if isinstance(one, MemberCreated)}
+    connection_ids = {member.connection_id for member in named if member.connection_id is not None}
+    connections = await rules_of_connections(tx, connection_ids, default_grace_days) if connection_ids else {}
+    graces = await grace_of_companies(tx, company_ids, default_grace_days)
+    companies = {company_id: Rules(company_id, grace) for company_id, grace in graces.items()}
+    of_members = {
+        member.id: companies[member.company_id] if member.connection_id is None else connections[member.connection_id]
+        for member in named
+    }
+    return companies, of_members
 
 
 def _fold(
     fold: Fold,
     changes: Sequence[Change],
-    connections: Mapping[ConnectionId, Rules],
-    local_rules: Mapping[MemberId, Rules],
+    rules_of: _RulesOf,
     new_keys: set[InboxKey],
 ) -> list[Result]:
     """Decide each change over what the ones before it left; a message that comes twice in one batch counts once."""
@@ -179,9 +253,13 @@ def _fold(
     for change in changes:
         match change:
             case UpstreamUpsert() | UpstreamRemoval():
-                rules, key, missing = _rules_of(change, connections), change.inbox_key, _NO_SUCH_CONNECTION
-            case HoldPlaced() | HoldReleased() | TimePassed():
-                rules, key, missing = local_rules.get(change.member_id), None, _NO_SUCH_MEMBER
+                rules, key, missing = _rules_of(change, rules_of.connections), change.inbox_key, _NO_SUCH_CONNECTION
+            case MemberCreated():
+                rules, key, missing = rules_of.companies.get(change.company_id), None, _NO_SUCH_COMPANY
+            case MemberEdited() | MemberRemoved() | MemberErased() | HoldPlaced() | HoldReleased() | TimePassed():
+                rules, key, missing = rules_of.members.get(change.member_id), None, _NO_SUCH_MEMBER
+            case PlanChangeRequested() | PlanChangeCancelled() | PlanChangeDue() | DriftRepaired():
+                rules, key, missing = rules_of.members.get(change.member_id), None, _NO_SUCH_MEMBER
             case _:
                 assert_never(change)
         if rules is None:

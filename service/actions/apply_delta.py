@@ -11,6 +11,7 @@ from uuid import UUID
 
 from service import translation
 from service.actions.apply_changes import apply_changes, foresee_changes
+from service.actions.side_by_side import SideBySide
 from service.domain.change import Change
 from service.domain.directories.delta import Count, Difference, count_of
 from service.domain.errors import Park
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DeltaRun", "apply_delta"]
 
 _BATCH: Final = 500
+# While the database writes one batch of new members, this process makes the next one ready.
+_AT_ONCE: Final = 2
 _PROBLEMS: Final = {Difference.INVALID: Count.INVALID, Difference.CONFLICTING: Count.CONFLICTING}
 _ENTERED: Final = frozenset({Count.INVALID, Count.CONFLICTING})
 _UNREMARKABLE: Final = frozenset({Count.VERIFIED, Count.LEFT_ALONE})
@@ -62,23 +65,38 @@ async def apply_delta(db: Database, job: RunningJob, run: DeltaRun) -> Counter[C
     A batch is committed with what is counted of it, while the job is this attempt's: whoever goes on later finds it done.
     """
     totals: Counter[Count] = Counter()
-    done, place, began = 0, 0, monotonic()
-    while True:
-        async with db.transaction() as tx:
-            rows = await read_delta(tx, job.id, place, _BATCH)
-        if not rows:
-            return totals
+    began = monotonic()
+
+    async def settle(rows: Sequence[DeltaRow]) -> None:
         batch = _translated(rows, run.snapshot)
-        totals += await (_foresee(db, job, run, batch) if run.dry_run else _apply(db, job, run, batch))
-        done, place = done + len(rows), rows[-1].place
-        rate = done / max(monotonic() - began, 0.001)
+        totals.update(await (_foresee(db, job, run, batch) if run.dry_run else _apply(db, job, run, batch)))
+        rate = (done := totals.total()) / max(monotonic() - began, 0.001)
         await job.progress(
             phase="foresee" if run.dry_run else "apply",
             applied=done,
             to_apply=run.total,
             rate=round(rate, 1),
-            eta_seconds=round((run.total - done) / rate, 1),
+            eta_seconds=round((run.total - done) / rate, 1) if done else None,
         )
+
+    async with SideBySide(_AT_ONCE) as batches:
+        place = 0
+        while rows := await _read(db, job, place):
+            # What changes a known member may free what a later difference takes: in their order, one batch after the other. So
+            # is what is only foreseen, of which somebody reads a list.
+            await batches.run(settle(rows), alone=run.dry_run or not all(map(_is_independent, rows)))
+            place = rows[-1].place
+    return totals
+
+
+async def _read(db: Database, job: RunningJob, place: int) -> list[DeltaRow]:
+    async with db.transaction() as tx:
+        return await read_delta(tx, job.id, place, _BATCH)
+
+
+def _is_independent(row: DeltaRow) -> bool:
+    """Whether it is about nobody that another difference is about: a new key, which takes nobody else's place."""
+    return row.what is Difference.ADDED and row.replaces is None
 
 
 def _translated(rows: Sequence[DeltaRow], snapshot: Snapshot) -> _Batch:

@@ -28,6 +28,7 @@ from service.store.sync_delta import (
     pair_by_national_id,
     unpair_those_present,
 )
+from service.store.sync_scratch import empty_scratch
 from service.store.sync_staging import count_staged, discard_staging
 from service.translation import REMOVAL_HASH
 
@@ -133,8 +134,9 @@ async def discard_comparison(db: Database, job: RunningJob) -> None:
     """Throw away what was read and compared, while the job is this attempt's: another one's is not ours to touch."""
     async with db.transaction() as tx:
         await job.hold(tx)
-        await discard_staging(tx, job.id)
-        await discard_delta(tx, job.id)
+        if not await empty_scratch(tx, job.id):
+            await discard_staging(tx, job.id)
+            await discard_delta(tx, job.id)
 
 
 async def _differences(db: Database, job: RunningJob, comparison: Comparison, first: Reading) -> _Delta:

@@ -9,13 +9,17 @@ from service.actions.enqueue_job import AlreadyRunning, Enqueued, enqueue_job
 from service.domain.directories.sync_options import SyncOptions
 from service.domain.member import CompanyId, ConnectionId
 from service.store.connections import DirectoryRow, find_directory
+from service.store.directories import hold_directory
+from service.store.jobs import find_active_job
 
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["DIRECTORY_SYNC", "SyncRefused", "request_sync", "sync_obstacle"]
+__all__ = ["CONNECTION_REMOVAL", "DIRECTORY_SYNC", "SyncRefused", "request_sync", "sync_obstacle"]
 
 DIRECTORY_SYNC: Final = "directory_sync"
+# What a sync would bring back, the removal takes out again: there is one or the other.
+CONNECTION_REMOVAL: Final = "connection_removal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,16 @@ async def request_sync(
 
     One sync of a connection runs at a time, a dry run among them.
     """
+    # Before it is read: whoever changes what its records mean first sees that nobody is about to read them.
+    await hold_directory(tx, connection_id)
     row = await find_directory(tx, connection_id)
     if row is None or (company_id is not None and row.company_id != company_id):
         return None
     obstacle = sync_obstacle(row, dry_run=options.dry_run, enabled=enabled)
     if obstacle is not None:
         return SyncRefused(obstacle)
+    if not options.dry_run and (removal := await find_active_job(tx, CONNECTION_REMOVAL, connection_id)) is not None:
+        return AlreadyRunning(removal)
     return await enqueue_job(
         tx,
         kind=DIRECTORY_SYNC,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
+from service.actions.side_by_side import SideBySide
 from service.clients.directories.source import Record, Source
 from service.domain.change import VersionKind
 from service.domain.directories.delta import Reading
 from service.domain.directories.mapping import DirectoryMapping, Unmappable, mapped_record
+from service.domain.directories.tally import Tally
 from service.domain.errors import Park, Unavailable
 from service.domain.source_mapping import microseconds
 from service.store.sync_staging import (
@@ -33,6 +36,11 @@ __all__ = ["SNAPSHOT_LOST", "Meaning", "stage_snapshot"]
 # Staging is not logged: a database that crashes empties it, and comes back as if nothing were missing.
 SNAPSHOT_LOST: Final = "the database lost what was read of the directory, as it does when it crashes"
 
+# Records, half a millisecond's worth.
+_STEP: Final = 100
+# Of a staged record.
+_KEY: Final = 0
+_UPDATED_AT: Final = 5
 _CONTRADICTS: Final = "the directory tells of this key more than once, and not the same"
 
 
@@ -66,19 +74,25 @@ async def stage_snapshot(
     Of the first reading each key stays once. What is repeated with other content, at no newer version, is marked.
     """
     pages = records = 0
+    tally = Tally()
     first_count: int | None = None
     last_count: int | None = None
     began = monotonic()
-    async with aclosing(source.pages(since)) as read:
+
+    async def keep(staged: Sequence[StagedRecord]) -> None:
+        async with db.transaction() as tx:
+            # Another worker that took the job over counts what is here.
+            await job.hold(tx)
+            await copy_into_staging(tx, job.id, reading, staged)
+
+    # While the database takes a page in, the next one is mapped.
+    async with SideBySide(1) as copies, aclosing(source.pages(since)) as read:
         async for page in read:
-            staged = [_staged(meaning, record) for record in page.records]
-            if staged:
-                async with db.transaction() as tx:
-                    # Another worker that took the job over counts what is here.
-                    await job.hold(tx)
-                    await copy_into_staging(tx, job.id, reading, staged)
+            if staged := await _mapped(meaning, page.records):
+                tally.add([record[_KEY] for record in staged], [record[_UPDATED_AT] for record in staged])
+                await copies.run(keep(staged))
             pages += 1
-            records += len(staged)
+            records += len(page.records)
             first_count = page.count if pages == 1 else first_count
             last_count = page.count
             await job.progress(
@@ -89,6 +103,19 @@ async def stage_snapshot(
             )
     async with db.transaction() as tx:
         await analyze_staging(tx)
+    return Reading(
+        pages=pages,
+        records=records,
+        keys=tally.keys if tally.in_order else await _settle_keys(db, job, reading, records),
+        keyless=tally.keyless,
+        first_count=first_count,
+        last_count=last_count,
+        newest_update=tally.newest_update,
+    )
+
+
+async def _settle_keys(db: Database, job: RunningJob, reading: int, records: int) -> int:
+    """How many distinct keys there are where their order does not tell; of the first reading each stays once."""
     async with db.transaction() as tx:
         keys = await count_keys(tx, job.id, reading)
     if keys.keys + keys.repetitions + keys.keyless != records:
@@ -98,21 +125,22 @@ async def stage_snapshot(
             await job.hold(tx)
             await mark_contradictions(tx, job.id, _CONTRADICTS)
             await delete_repetitions(tx, job.id)
-    return Reading(
-        pages=pages,
-        records=records,
-        keys=keys.keys,
-        keyless=keys.keyless,
-        first_count=first_count,
-        last_count=last_count,
-        newest_update=keys.newest_update,
-    )
+    return keys.keys
 
 
 def _speed(done: int, of: int | None, seconds: float) -> Mapping[str, float | None]:
     rate = done / seconds if seconds > 0 else 0.0
     left = max(0, of - done) if of is not None else None
     return {"rate": round(rate, 1), "eta_seconds": round(left / rate, 1) if left is not None and rate > 0 else None}
+
+
+async def _mapped(meaning: Meaning, records: Sequence[Record]) -> list[StagedRecord]:
+    """Map a page in short steps: whatever else the process does, the copy of the page before among it, goes on between them."""
+    staged: list[StagedRecord] = []
+    for first in range(0, len(records), _STEP):
+        staged += [_staged(meaning, record) for record in records[first : first + _STEP]]
+        await asyncio.sleep(0)
+    return staged
 
 
 def _staged(meaning: Meaning, record: Record) -> StagedRecord:

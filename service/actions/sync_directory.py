@@ -18,7 +18,7 @@ import structlog
 
 from service.actions.apply_delta import DeltaRun, apply_delta
 from service.actions.compare_snapshot import Compared, Comparison, compare_directory, discard_comparison
-from service.actions.request_sync import sync_obstacle
+from service.actions.request_sync import CONNECTION_REMOVAL, sync_obstacle
 from service.actions.review_sync import supersede_syncs
 from service.actions.running_job import JobCancelled
 from service.actions.stage_snapshot import SNAPSHOT_LOST, Meaning
@@ -32,6 +32,7 @@ from service.domain.jobs import MOST_ATTEMPTS, JobResult
 from service.domain.member import CompanyId, ConnectionId
 from service.store.clock import read_clock
 from service.store.connections import DirectoryRow, block_connection, find_directory, note_full_sync, note_incremental_sync
+from service.store.jobs import find_active_job
 from service.store.sync_entries import discard_entries, list_removals
 from service.store.sync_log import (
     BegunSync,
@@ -137,6 +138,8 @@ async def _begin(db: Database, job: RunningJob, setting: SyncSetting) -> _Run:
         obstacle = sync_obstacle(row, dry_run=options.dry_run, enabled=setting.enabled)
         if obstacle is not None:
             raise Park(obstacle)
+        if not options.dry_run and await find_active_job(tx, CONNECTION_REMOVAL, connection_id) is not None:
+            raise Park("the members of the connection are being removed")
         meaning = Meaning(setting.described(row).mapping, VersionKind(row.version_kind), "national_id" in row.mapped_fields)
         await end_forsaken_syncs(tx, connection_id, job.id)
         begun = await begin_sync(tx, job.id, CompanyId(row.company_id), connection_id, options, job.correlation_id)

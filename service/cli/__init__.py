@@ -12,7 +12,22 @@ from rich.console import Console
 from rich.markup import escape
 
 from deploy.local_stack import StackUnavailable
-from service.cli import connection_checks, directory, doctor, events, jobs, parked, processes, secret_grants, stack, sync, webhooks
+from service.cli import (
+    connection_checks,
+    directory,
+    doctor,
+    drift,
+    events,
+    jobs,
+    keys,
+    parked,
+    processes,
+    schedules,
+    secret_grants,
+    stack,
+    sync,
+    webhooks,
+)
 from service.clients.inbound import NotDeliveredError
 from service.domain.errors import RollcallError
 from service.settings import SettingsError
@@ -33,10 +48,13 @@ directory.add_to(app)
 webhooks.add_to(app)
 connection_checks.add_to(app)
 secret_grants.add_to(app)
+keys.add_to(app)
 sync.add_to(app)
 events.add_to(app)
 parked.add_to(app)
 jobs.add_to(app)
+drift.add_to(app)
+schedules.add_to(app)
 doctor.add_to(app)
 
 # What went wrong is said in a sentence; anything else is a defect and shows its traceback.

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Final
 
 import orjson
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from contracts.errors import describe
-from contracts.member_changed import UpstreamMember
+from service.actions.probe_directory import Probe, probe_directory, release_by_probe
 from service.cli.directory import connections, existing_connection, in_transaction
 from service.cli.webhooks import check_webhooks, preview_webhook
-from service.clients.directories.source import Health
 from service.domain.directories.configuration import CsvDirectory, Directory
-from service.domain.directories.mapping import MappedRecord, Unmappable, mapped_record
 from service.domain.errors import RollcallError
-from service.domain.member import ConnectionId
 from service.settings import Settings, load_settings
-from service.store.connections import DirectoryRow, find_directory, release_connection
-from service.store.database import Tx
+from service.store.connections import DirectoryRow, find_directory
+from service.store.database import Database, Tx
 from service.store.webhooks import WebhookRow, find_webhook
 from service.wiring.directories import described, opened_source
 
@@ -48,8 +44,6 @@ def check(
     directory, webhook = in_transaction(lambda tx: _both(tx, connection))
     if directory is not None:
         _check_directory(settings, directory)
-        if in_transaction(lambda tx: release_connection(tx, ConnectionId(directory.connection_id))):
-            typer.echo("released   it was blocked, and is synced again")
     if webhook is not None:
         check_webhooks(settings, webhook, url)
 
@@ -84,14 +78,19 @@ async def _both(tx: Tx, id_or_name: str) -> tuple[DirectoryRow | None, WebhookRo
     return directory, webhook
 
 
-async def _health(settings: Settings, row: DirectoryRow) -> Health:
-    async with opened_source(settings, row) as source:
-        return await source.health()
+async def _tested(settings: Settings, row: DirectoryRow) -> Probe:
+    url = settings.database_url.get_secret_value()
+    db = await Database.connect(url, name="rollcall cli", size=1, behind_pooler=settings.behind_pooler)
+    try:
+        return await release_by_probe(db, "cli", row, partial(opened_source, settings), described)
+    finally:
+        await db.close()
 
 
 def _check_directory(settings: Settings, row: DirectoryRow) -> None:
     directory = described(row)
-    health = asyncio.run(_health(settings, row))
+    probe = asyncio.run(_tested(settings, row))
+    health = probe.health
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"directory  {escape(_place(directory))}")
     console.print(f"key        {row.secret_reference or 'none'}")
@@ -99,47 +98,32 @@ def _check_directory(settings: Settings, row: DirectoryRow) -> None:
         if found is not None:
             console.print(f"{name:<10} {'[green]✓[/]' if found else '[red]✗[/]'}")
     if health.problem is not None or health.page is None:
-        raise RollcallError(health.problem or "the directory shows no page")
-    results = [mapped_record(directory.mapping, record) for record in health.page.records]
-    unfit = [result for result in results if _reason(result) is not None]
+        raise RollcallError(probe.problem or "the directory shows no page")
     count = f" of {health.page.count:,}" if health.page.count is not None else ""
-    console.print(f"records    {len(results):,}{count} on the first page, {len(results) - len(unfit):,} fit the mapping")
+    console.print(f"records    {len(probe.records):,}{count} on the first page, {probe.fit:,} fit the mapping")
     console.print(f"mapping    {', '.join(directory.mapping.mapped_fields)}")
-    for reason in sorted({_reason(result) or "" for result in unfit})[:_SHOWN]:
+    for reason in sorted({record.unfit for record in probe.records if record.unfit is not None})[:_SHOWN]:
         console.print(f"           [red]✗[/] {escape(reason)}")
-    if unfit and len(unfit) == len(results):
+    if probe.problem is not None:
         raise RollcallError("no record fits the mapping; `rollcall connections preview` shows why")
+    if probe.released:
+        typer.echo("released   it was blocked, and is synced again")
 
 
 def _preview_directory(settings: Settings, row: DirectoryRow, limit: int) -> None:
-    directory = described(row)
-    health = asyncio.run(_health(settings, row))
-    if health.page is None:
-        raise RollcallError(health.problem or "the directory shows no page")
-    for record in health.page.records[:limit]:
-        result = mapped_record(directory.mapping, record)
-        shown: dict[str, object] = {"externalId": result.external_id}
-        if (reason := _reason(result)) is not None:
-            shown["unfit"] = reason
-        elif isinstance(result, MappedRecord):
-            shown |= {"action": "remove" if result.left else "upsert"}
-            shown |= {} if result.updated_at is None else {"updatedAt": result.updated_at}
-            shown |= {} if result.version is None else {"version": result.version}
-            shown |= {} if result.left else {"member": result.member}
+    probe = asyncio.run(probe_directory(row, partial(opened_source, settings), described))
+    if probe.health.page is None:
+        raise RollcallError(probe.health.problem or "the directory shows no page")
+    for record in probe.records[:limit]:
+        shown: dict[str, object] = {"externalId": record.external_id}
+        if record.unfit is not None:
+            shown["unfit"] = record.unfit
+        else:
+            shown |= {"action": "remove" if record.left else "upsert"}
+            shown |= {} if record.updated_at is None else {"updatedAt": record.updated_at}
+            shown |= {} if record.version is None else {"version": record.version}
+            shown |= {} if record.left else {"member": record.member}
         typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-
-
-def _reason(result: MappedRecord | Unmappable) -> str | None:
-    """Why a record would not be taken, free of its values; None where it would."""
-    if isinstance(result, Unmappable):
-        return result.reason
-    if result.left:
-        return None
-    try:
-        member = UpstreamMember.from_json(orjson.dumps(result.member))
-    except ValidationError as error:
-        return describe(error)
-    return None if member.name is not None else "name: a new member needs one"
 
 
 def _place(directory: Directory) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import orjson
 import typer
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.actions.register_company import CompanyRefused, is_time_zone, register_company
 from service.cli.directory_setup import read_directory
 from service.cli.webhook_setup import WebhookSetup, create_secret, curl, read_setup, secret_key, signed_headers, webhook_url
 from service.domain.change import SOURCE_FIELDS, VersionKind
@@ -24,7 +25,7 @@ from service.domain.errors import Contention, RollcallError
 from service.domain.member import ConnectionId
 from service.domain.webhooks.schemes import SchemeName
 from service.settings import Settings, load_settings
-from service.store.companies import CompanyRow, find_company, insert_company, list_companies
+from service.store.companies import CompanyRow, find_company, list_companies
 from service.store.connections import ConnectionRow, insert_connection, list_connections
 from service.store.database import Database, Tx
 
@@ -73,14 +74,12 @@ def add_company(
     """Add a company and print its id."""
     if not name.strip():
         raise typer.BadParameter("must not be blank", param_hint="NAME")
-    if time_zone not in available_timezones():
+    if not is_time_zone(time_zone):
         message = f"{time_zone} is no time zone; they look like {ZoneInfo('Europe/Paris')}"
         raise typer.BadParameter(message, param_hint="--time-zone")
-    try:
-        company = in_transaction(lambda tx: insert_company(tx, name, time_zone, grace_days))
-    except Contention:
-        message = f"there is a company named {name} already"
-        raise RollcallError(message) from None
+    company = in_transaction(lambda tx: register_company(tx, name, time_zone, grace_days, "cli"))
+    if isinstance(company, CompanyRefused):
+        raise RollcallError(company.reason)
     typer.echo(company.id)
 
 

@@ -6,19 +6,26 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import typer
 
+from service.actions.audit_change import Author
+from service.actions.configure_directory import (
+    DirectoryRefused,
+    NameTaken,
+    NewDirectory,
+    register_directory,
+    versions_of,
+)
 from service.cli.mapping_file import read_mapping
 from service.domain.change import VersionKind
 from service.domain.directories.configuration import CSV, DJANGO, Directory, InvalidDirectory, directory
 from service.domain.errors import RollcallError
 from service.domain.member import CompanyId
 from service.settings import is_reference
-from service.store.connections import ConnectionRow, insert_directory
+from service.store.connections import ConnectionRow
 from service.store.database import Tx
-from service.store.secret_grants import offer_secret
 
 __all__ = ["DirectorySetup", "read_directory"]
 
@@ -44,17 +51,35 @@ class DirectorySetup:
     @property
     def versions(self) -> VersionKind:
         """How its records are ordered, by what its mapping has of it."""
-        if self.described.mapping.version is not None:
-            return VersionKind.SEQUENCE
-        return VersionKind.NONE if self.described.mapping.updated_at is None else VersionKind.UPDATED_AT
+        return versions_of(self.described)
 
     async def store(self, tx: Tx, company_id: CompanyId, name: str, versions: VersionKind, fields: Sequence[str]) -> ConnectionRow:
         """Write the connection and grant its secret: whoever runs this is the operator. Raises RollcallError and Contention."""
-        if self.reference is not None and not await offer_secret(tx, company_id, self.reference):
-            again = shlex.join(["rollcall", "secrets", "grant", str(company_id), self.reference])
-            message = f"{self.reference} was revoked for this company; `{again}` gives it back"
-            raise RollcallError(message)
-        return await insert_directory(tx, company_id, name, self.kind, versions, fields, self.settings, self.reference)
+        new = NewDirectory(
+            name=name,
+            kind=self.kind,
+            settings=self.settings,
+            secret_reference=self.reference,
+            versions=versions,
+            fields=fields,
+        )
+        answer = await register_directory(tx, Author(company_id, "cli"), new, by_operator=True)
+        match answer:
+            case NameTaken():
+                message = f"the company has a connection named {name} already"
+                raise RollcallError(message)
+            case DirectoryRefused(where="secretReference", reason=reason):
+                # `rollcall secrets grant` is what it speaks of.
+                command = shlex.join(["rollcall", "secrets", "grant", str(company_id), str(self.reference)])
+                message = f"{self.reference} {reason.replace('`rollcall secrets grant`', f'`{command}`')}"
+                raise RollcallError(message)
+            case DirectoryRefused(where=where, reason=reason):
+                message = f"{where}: {reason}"
+                raise RollcallError(message)
+            case ConnectionRow():
+                return answer
+            case _:
+                assert_never(answer)
 
 
 def read_directory(django: str | None, csv: str | None, pairs: Sequence[str], key: str | None) -> DirectorySetup | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import shlex
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +12,7 @@ from typing import Annotated
 
 import typer
 import uvloop
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 
@@ -58,18 +61,25 @@ def dev(
         if settings.secrets_dir is None:
             # So that `--new-secret` works at once; gone with the stack, as its data is.
             settings = settings.model_copy(update={"secrets_dir": Path(own_secrets)})
+        key = settings.admin_api_key
+        if key is None:
+            # As for the secrets: what is started here can be administered at once, by whoever sees this terminal.
+            key = SecretStr(f"dev-{secrets.token_urlsafe(24)}")
+            settings = settings.model_copy(update={"admin_api_key": key})
         configure_logs(settings.log_format, settings.log_level)
         asyncio.run(migrate(stack.database_url))
 
         def tell(process: Process) -> None:
             console.print("\n[bold]Rollcall is up.[/] In another terminal:\n")
-            # stdout carries these alone, so that `eval "$(rollcall dev | head -4)"` works.
+            # stdout carries these alone, so that `eval "$(rollcall dev | head -5)"` works.
             typer.echo(f"export DATABASE_URL={stack.database_url}")
             typer.echo(f"export RABBITMQ_URL={stack.rabbitmq_url}")
             typer.echo(f"export PORT={process.http.port}")
             typer.echo(f"export SECRETS_DIR={settings.secrets_dir}")
+            typer.echo(f"export ADMIN_API_KEY={shlex.quote(key.get_secret_value())}")
             console.print("rollcall events tail")
-            console.print(f"curl http://127.0.0.1:{process.http.port}/ready\n\nCtrl-C ends it.")
+            console.print(f"curl http://127.0.0.1:{process.http.port}/ready")
+            console.print(f"\nThe admin API is described at http://127.0.0.1:{process.http.port}/docs. Ctrl-C ends it.")
 
         uvloop.run(run_process(settings, list(Role), tell))
 

@@ -56,6 +56,8 @@ class InboundPublisher:
         except DeliveryError:
             text = f"no queue took it: is a worker's queue bound to {channel.exchange.name}?"
             raise NotDeliveredError(text) from None
-        except amqp_connection.BROKER_ERRORS as error:
+        except (*amqp_connection.BROKER_ERRORS, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not amqp_connection.says_closed(error):
+                raise
             text = f"the broker did not confirm ({type(error).__name__})"
             raise Unavailable(text) from None

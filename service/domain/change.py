@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
-from service.domain.member import CompanyId, ConnectionId, MemberId, UpstreamState
+from service.domain.member import CompanyId, ConnectionId, MemberId, Standing, UpstreamState
 
 __all__ = [
     "SOURCE_FIELDS",
+    "AuditedFacts",
     "Cause",
     "Change",
+    "DriftRepaired",
     "HoldPlaced",
     "HoldReleased",
     "InboxKey",
     "LocalChange",
+    "MemberCreated",
+    "MemberEdited",
+    "MemberErased",
+    "MemberFields",
+    "MemberRemoved",
+    "PendingPlan",
+    "PlanChange",
+    "PlanChangeCancelled",
+    "PlanChangeDue",
+    "PlanChangeRequested",
     "Reason",
     "Rules",
     "TimePassed",
@@ -83,6 +95,8 @@ class UpstreamFields(TypedDict, total=False):
 
 
 SOURCE_FIELDS: frozenset[str] = frozenset(UpstreamFields.__annotations__)
+# What somebody here may say of a member is what a source may.
+MemberFields: TypeAlias = UpstreamFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,8 @@ class Rules:
     # The fields that belong to the source: it touches no others, and nobody else touches these.
     mapped_fields: frozenset[str] = frozenset()
     archived: bool = False
+    # Since when the source's records mean what they mean now; None: since ever.
+    meaning_changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +164,102 @@ class HoldReleased(_Local):
     """Somebody here lifts the local suspension."""
 
 
+@dataclass(frozen=True, slots=True)
+class PendingPlan:
+    """The plan that a member has from a day on; `expires_at` None: that stays as it is."""
+
+    plan: str
+    starts_on: date
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChangeRequested(_Local):
+    """Somebody plans another plan for a member, in place of what was planned before."""
+
+    planned: PendingPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChangeCancelled(_Local):
+    """Somebody withdraws what was planned for a member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChangeDue(_Local):
+    """The day has come on which a member's pending plan begins, as it was read."""
+
+    due: PendingPlan
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed(_Local):
-    """The clock may have made something else of the same facts."""
+    """The clock may have made something else of the same facts; a pending plan that is due begins first."""
+
+    due: PendingPlan | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCreated:
+    """Somebody here adds a member that no source tells of; `member_id` names the row that it makes."""
+
+    company_id: CompanyId
+    member_id: MemberId
+    cause: Cause
+    fields: MemberFields = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberEdited(_Local):
+    """Somebody here says what a member is, in the fields that no source owns."""
+
+    # Whose national ids are looked through for the one that it may bring.
+    company_id: CompanyId
+    fields: MemberFields = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRemoved(_Local):
+    """Somebody here takes out a member that no source tells of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberErased(_Local):
+    """What is personal of a member has to go, for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedFacts:
+    """What a member's audit ends in; `upstream_state` None: it never said."""
+
+    version: int
+    state: Standing
+    plan: str | None
+    starts_at: datetime | None
+    expires_at: datetime | None
+    upstream_state: UpstreamState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftRepaired(_Local):
+    """The member's row was found to differ from its audit, which is right."""
+
+    audited: AuditedFacts
 
 
 UpstreamChange: TypeAlias = UpstreamUpsert | UpstreamRemoval
-LocalChange: TypeAlias = HoldPlaced | HoldReleased | TimePassed
+PlanChange: TypeAlias = PlanChangeRequested | PlanChangeCancelled | PlanChangeDue
+LocalChange: TypeAlias = (
+    MemberCreated
+    | MemberEdited
+    | MemberRemoved
+    | MemberErased
+    | HoldPlaced
+    | HoldReleased
+    | PlanChange
+    | TimePassed
+    | DriftRepaired
+)
 Change: TypeAlias = UpstreamChange | LocalChange
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, assert_never
 
 from service.domain.change import (
     Change,
+    DriftRepaired,
     HoldPlaced,
     HoldReleased,
+    MemberCreated,
+    MemberEdited,
+    MemberErased,
+    MemberRemoved,
+    PlanChangeCancelled,
+    PlanChangeDue,
+    PlanChangeRequested,
     Rules,
     TimePassed,
     UpstreamChange,
@@ -18,39 +26,18 @@ from service.domain.change import (
     UpstreamUpsert,
     VersionKind,
 )
-from service.domain.identity import Match, Mismatch, identify
+from service.domain.decide_local import decide_local
+from service.domain.decision import Conflict, Decision, Refused, Stale
+from service.domain.identity import Match, Mismatch, identify, left_behind
 from service.domain.member import Member, MemberId, Standing, UpstreamState
-from service.domain.transition import Transition, Unchanged, publish, publish_new
+from service.domain.transition import Transition, Unchanged, facts_of, publish, publish_new
 
-__all__ = ["Conflict", "Decision", "Refused", "Stale", "decide", "source_version_of"]
+__all__ = ["decide", "source_version_of"]
 
 # A clock that is a little ahead is forgiven; a version from next year would shut out every later change.
 _FUTURE: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """Somebody was faster: the member is already further than this change."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Two truths of one version, or of one person; a human has to choose."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Not something that can be done to this member."""
-
-    reason: str
-
-
-Decision: TypeAlias = Transition | Unchanged | Stale | Conflict | Refused
 
 _TOLD_SINCE: Final = Stale("this member was told of after the snapshot began")
 
@@ -76,13 +63,15 @@ def decide(
     """What `change` makes of `member` at `now`.
 
     `member` is the row of the key or id that the change names, as it was read under its lock, None where there is none;
-    `namesake` is the row of its company with the national id that an upsert brings. `new_id` names a row that has to be created.
+    `namesake` is the row of its company with the national id that the change brings. `new_id` names a row that has to be created.
     """
     match change:
         case UpstreamUpsert() | UpstreamRemoval():
             return _decide_upstream(member, namesake, change, _Setting(now, rules, new_id))
-        case HoldPlaced() | HoldReleased() | TimePassed():
-            return _decide_local(member, change, now, rules.grace)
+        case MemberCreated() | MemberEdited() | MemberRemoved() | MemberErased() | HoldPlaced() | HoldReleased() | TimePassed():
+            return decide_local(member, namesake, change, now, rules)
+        case PlanChangeRequested() | PlanChangeCancelled() | PlanChangeDue() | DriftRepaired():
+            return decide_local(member, namesake, change, now, rules)
         case _:
             assert_never(change)
 
@@ -105,7 +94,7 @@ def _decide_upstream(member: Member | None, namesake: Member | None, change: Ups
         return refused
     version = source_version_of(change, setting.rules.version_kind)
     # Before it is asked whose national id this is: what was overtaken needs nobody to choose, whoever has the id by now.
-    if member is not None and (overtaken := _overtaken(member, change, version, setting.now)) is not None:
+    if member is not None and (overtaken := _overtaken(member, change, version, setting)) is not None:
         return overtaken
     remembered = {"source_version": version, "source_hash": change.source_hash, "upstream_applied_at": setting.now}
     if isinstance(change, UpstreamRemoval):
@@ -138,18 +127,26 @@ def _inadmissible(change: UpstreamChange, setting: _Setting) -> Refused | None:
     return None
 
 
-def _overtaken(known: Member, change: UpstreamChange, version: int | None, now: datetime) -> Unchanged | Stale | Conflict | None:
+def _overtaken(
+    known: Member, change: UpstreamChange, version: int | None, setting: _Setting
+) -> Unchanged | Stale | Conflict | None:
     """The answer to a change that is not newer than what was applied, None for one that is."""
     if version is not None and known.source_version is not None:
         if version > known.source_version:
             return None
         if version < known.source_version:
             return Stale("a newer version of this member was applied already")
-        if change.source_hash == known.source_hash:
-            return Unchanged(replace(known, upstream_applied_at=now))
+        if change.source_hash == known.source_hash and not (change.from_snapshot and _of_another_meaning(known, setting.rules)):
+            return Unchanged(replace(known, upstream_applied_at=setting.now))
         if not change.from_snapshot:
             return Conflict("the same version of this member was applied with other content")
     return _TOLD_SINCE if _told_since(known, change) else None
+
+
+def _of_another_meaning(known: Member, rules: Rules) -> bool:
+    """Whether what was last told of the member was understood otherwise than it would be now."""
+    changed_at, applied_at = rules.meaning_changed_at, known.upstream_applied_at
+    return changed_at is not None and applied_at is not None and applied_at < changed_at
 
 
 def _told_since(known: Member, change: UpstreamChange) -> bool:
@@ -198,55 +195,10 @@ def _upsert(
         facts["removed_at"] = None
     decision = publish(member, facts, setting.now, setting.rules.grace)
     if match.takes_over and isinstance(decision, Transition):
-        return replace(decision, absorbs=match.absorbs, leaves=_left_behind(member, setting))
+        return replace(decision, absorbs=match.absorbs, leaves=left_behind(member, setting.new_id, setting.now))
     return decision
-
-
-def _left_behind(member: Member, setting: _Setting) -> Member | None:
-    """The tombstone at a key that a member gives up: a late older change of that key would make a second member without it."""
-    if member.source_version is None:
-        return None
-    return Member(
-        id=setting.new_id,
-        company_id=member.company_id,
-        connection_id=member.connection_id,
-        external_id=member.external_id,
-        upstream_state=UpstreamState.REMOVED,
-        state=Standing.REMOVED,
-        removed_at=member.removed_at or setting.now,
-        source_version=member.source_version,
-        source_hash=member.source_hash,
-        upstream_applied_at=member.upstream_applied_at,
-    )
 
 
 def _owned_facts(fields: UpstreamFields, mapped: frozenset[str]) -> dict[str, Any]:
     """The facts that the source may set, under their names on the row."""
-    facts: dict[str, Any] = {name: value for name, value in fields.items() if name in mapped}
-    if "state" in facts:
-        facts["upstream_state"] = facts.pop("state")
-    if "metadata" in facts and facts["metadata"] is None:
-        facts["metadata"] = {}
-    return facts
-
-
-def _decide_local(
-    member: Member | None, change: HoldPlaced | HoldReleased | TimePassed, now: datetime, grace: timedelta
-) -> Decision:
-    if member is None or member.tombstone:
-        return Refused("there is no such member")
-    if member.version != change.read_version:
-        return Stale("the member was changed since it was read")
-    match change:
-        case HoldPlaced(hold=hold):
-            if not member.live:
-                return Refused("a removed member cannot be held")
-            if not hold.strip():
-                return Refused("a hold needs its reason")
-            return publish(member, {"hold": hold, "held_at": member.held_at or now}, now, grace)
-        case HoldReleased():
-            return publish(member, {"hold": None, "held_at": None}, now, grace)
-        case TimePassed():
-            return publish(member, {}, now, grace, time_alone=True)
-        case _:
-            assert_never(change)
+    return facts_of({name: value for name, value in fields.items() if name in mapped})

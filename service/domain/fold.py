@@ -7,8 +7,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from service.domain.change import Change, HoldPlaced, HoldReleased, Rules, TimePassed, UpstreamRemoval, UpstreamUpsert
-from service.domain.decide import Conflict, Decision, Refused, Stale, decide
+from service.domain.change import (
+    Change,
+    DriftRepaired,
+    HoldPlaced,
+    HoldReleased,
+    MemberCreated,
+    MemberEdited,
+    MemberErased,
+    MemberRemoved,
+    PlanChangeCancelled,
+    PlanChangeDue,
+    PlanChangeRequested,
+    Rules,
+    TimePassed,
+    UpstreamRemoval,
+    UpstreamUpsert,
+)
+from service.domain.decide import decide
+from service.domain.decision import Conflict, Decision, Refused, Stale
 from service.domain.member import CompanyId, ConnectionId, Member, MemberId
 from service.domain.outcome import Outcome, Result
 from service.domain.transition import Transition, Unchanged
@@ -44,7 +61,12 @@ class Fold:
             case UpstreamUpsert() | UpstreamRemoval():
                 member = self._holder_of_key(change)
                 namesake = self._holder_of_national_id(change, rules)
-            case HoldPlaced() | HoldReleased() | TimePassed():
+            case MemberCreated() | MemberEdited():
+                member = self._current.get(change.member_id)
+                namesake = self._holder_of(change.company_id, change.fields.get("national_id"))
+            case MemberRemoved() | MemberErased() | HoldPlaced() | HoldReleased() | TimePassed():
+                member, namesake = self._current.get(change.member_id), None
+            case PlanChangeRequested() | PlanChangeCancelled() | PlanChangeDue() | DriftRepaired():
                 member, namesake = self._current.get(change.member_id), None
             case _:
                 assert_never(change)
@@ -135,6 +157,8 @@ class Fold:
     def _holder_of_national_id(self, change: UpstreamUpsert | UpstreamRemoval, rules: Rules) -> Member | None:
         if isinstance(change, UpstreamRemoval) or "national_id" not in rules.mapped_fields:
             return None
-        national_id = change.fields.get("national_id")
-        identity = None if national_id is None else self._by_national_id.get((change.company_id, national_id))
+        return self._holder_of(change.company_id, change.fields.get("national_id"))
+
+    def _holder_of(self, company_id: CompanyId, national_id: str | None) -> Member | None:
+        identity = None if national_id is None else self._by_national_id.get((company_id, national_id))
         return None if identity is None else self._current[identity]

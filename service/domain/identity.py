@@ -1,13 +1,14 @@
-"""Which member a source's upsert is about: its key first, then the national id."""
+"""Which member a source's upsert is about: its key first, then the national id; and what stays at a key that is given up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.domain.change import UpstreamUpsert
-from service.domain.member import Member, MemberId
+from service.domain.member import Member, MemberId, Standing, UpstreamState
 
-__all__ = ["Match", "Mismatch", "identify"]
+__all__ = ["Match", "Mismatch", "identify", "left_behind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,21 @@ def identify(change: UpstreamUpsert, by_key: Member | None, namesake: Member | N
     elif namesake.live:
         return Mismatch("the national id belongs to a live member outside this connection")
     return Match(namesake, takes_over=True, absorbs=None if by_key is None else by_key.id)
+
+
+def left_behind(member: Member, identity: MemberId, now: datetime) -> Member | None:
+    """The tombstone at a key that a member gives up: a late older change of that key would make a second member without it."""
+    if member.source_version is None:
+        return None
+    return Member(
+        id=identity,
+        company_id=member.company_id,
+        connection_id=member.connection_id,
+        external_id=member.external_id,
+        upstream_state=UpstreamState.REMOVED,
+        state=Standing.REMOVED,
+        removed_at=member.removed_at or now,
+        source_version=member.source_version,
+        source_hash=member.source_hash,
+        upstream_applied_at=member.upstream_applied_at,
+    )

@@ -58,6 +58,8 @@ class Member:
     plan: str | None = None
     pending_plan: str | None = None
     pending_start: date | None = None
+    # What the pending plan makes of `expires_at`; None where that stays.
+    pending_expires_at: datetime | None = None
     starts_at: datetime | None = None
     expires_at: datetime | None = None
     removed_at: datetime | None = None

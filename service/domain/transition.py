@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from service.domain.member import Member, MemberId, Standing, standing
 
-__all__ = ["Transition", "Unchanged", "publish", "publish_new"]
+__all__ = ["Transition", "Unchanged", "facts_of", "publish", "publish_new"]
 
 # The facts that a version can change, with the names under which `changedFields` tells of them.
 _FACTS: Final = (
@@ -47,6 +47,16 @@ class Unchanged:
     """No fact altered; `after` differs from the row at most in what is remembered of its source, or is a new tombstone."""
 
     after: Member
+
+
+def facts_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an upsert, or of an edit, under their names on the row."""
+    facts = dict(fields)
+    if "state" in facts:
+        facts["upstream_state"] = facts.pop("state")
+    if "metadata" in facts and facts["metadata"] is None:
+        facts["metadata"] = {}
+    return facts
 
 
 def publish_new(facts: Mapping[str, Any], now: datetime, grace: timedelta) -> Transition:

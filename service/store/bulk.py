@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["SLOW_SECONDS", "plan_for_bulk"]
+__all__ = ["SLOW_SECONDS", "plan_for_bulk", "sample_little", "write_for_now"]
 
 # A million rows take seconds on a calm machine.
 SLOW_SECONDS: Final = 900.0
@@ -29,3 +29,13 @@ _SET: Final = "; ".join(f"set local {name} = {value}" for name, value in _SETTIN
 async def plan_for_bulk(tx: Tx) -> None:
     """Until the transaction ends, plan for statements that read everything."""
     await tx.execute(_SET)
+
+
+async def write_for_now(tx: Tx) -> None:
+    """Let the commit not wait for the disk: for what a crash takes with it anyway."""
+    await tx.execute("set local synchronous_commit = off")
+
+
+async def sample_little(tx: Tx) -> None:
+    """Let `analyze` look at a tenth of what it usually does: it tells how much is there, and a small sync is not mostly that."""
+    await tx.execute("set local default_statistics_target = 10")

@@ -13,7 +13,17 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["CompanyRow", "find_company", "grace_of_companies", "insert_company", "list_companies", "offer_company"]
+__all__ = [
+    "CompanyRow",
+    "change_company",
+    "find_company",
+    "grace_of_companies",
+    "insert_company",
+    "list_companies",
+    "lock_company",
+    "offer_company",
+    "page_companies",
+]
 
 _SQL: Final = queries("companies")
 
@@ -49,6 +59,23 @@ async def find_company(tx: Tx, id_or_name: str) -> CompanyRow | None:
     """A company by its id or its name."""
     record = await tx.fetchrow(_SQL["find_company"].sql, id_or_name)
     return CompanyRow(**record) if record else None
+
+
+async def page_companies(tx: Tx, *, after: CompanyId | None, limit: int) -> list[CompanyRow]:
+    """Companies by id, above `after`."""
+    return [CompanyRow(**record) for record in await tx.fetch(_SQL["page_companies"].sql, after, limit)]
+
+
+async def lock_company(tx: Tx, company_id: CompanyId) -> CompanyRow | None:
+    """A company that nobody else changes until the transaction ends."""
+    record = await tx.fetchrow(_SQL["lock_company"].sql, company_id)
+    return CompanyRow(**record) if record else None
+
+
+async def change_company(tx: Tx, company_id: CompanyId, name: str, time_zone: str, grace_days: int | None) -> CompanyRow:
+    """Write what a locked company is called and goes by; raises Contention where the name is taken."""
+    (record,) = await tx.fetch(_SQL["change_company"].sql, company_id, name, time_zone, grace_days)
+    return CompanyRow(**record)
 
 
 async def grace_of_companies(tx: Tx, ids: Collection[CompanyId], default_days: int) -> dict[CompanyId, timedelta]:

@@ -93,6 +93,7 @@ async def rules_of_connections(tx: Tx, ids: Collection[ConnectionId], default_gr
             version_kind=VersionKind(record["version_kind"]),
             mapped_fields=frozenset(record["mapped_fields"]),
             archived=record["status"] == "archived",
+            meaning_changed_at=record["meaning_changed_at"],
         )
         for record in records
     }

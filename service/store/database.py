@@ -35,6 +35,8 @@ _LOCK_TIMEOUT: Final = "10s"
 # pages at all, reads it through for each key, and is kept while it grows: a first import would take time by the square of its size.
 PREFER_INDEXES: Final = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
 _SET_LOCALLY: Final = "; ".join(f"set local {name} = {value}" for name, value in PREFER_INDEXES.items())
+# How jsonb begins in the binary protocol.
+_JSONB_VERSION: Final = b"\x01"
 _ASK_EVERY_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 2.0
 # Values out of range, broken constraints, and what is too large for an index.
@@ -184,12 +186,21 @@ async def _as_it_is(_: object) -> None:
 
 
 async def _init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    for kind in ("json", "jsonb"):
-        await connection.set_type_codec(kind, encoder=_dumps, decoder=orjson.loads, schema="pg_catalog")
+    # In binary, as COPY takes it.
+    await connection.set_type_codec("json", encoder=_dumps, decoder=orjson.loads, schema="pg_catalog", format="binary")
+    await connection.set_type_codec("jsonb", encoder=_dumps_jsonb, decoder=_loads_jsonb, schema="pg_catalog", format="binary")
 
 
-def _dumps(value: object) -> str:
-    return orjson.dumps(value, default=_plain).decode()
+def _dumps(value: object) -> bytes:
+    return orjson.dumps(value, default=_plain)
+
+
+def _dumps_jsonb(value: object) -> bytes:
+    return _JSONB_VERSION + orjson.dumps(value, default=_plain)
+
+
+def _loads_jsonb(value: bytes) -> Any:
+    return orjson.loads(memoryview(value)[len(_JSONB_VERSION) :])
 
 
 def _plain(value: object) -> str:

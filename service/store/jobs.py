@@ -11,7 +11,7 @@ from uuid import UUID
 from service.domain.jobs import RESEND_AFTER, Job, JobId, JobState, Transition
 from service.domain.member import CompanyId
 from service.store.queries import queries
-from service.store.rows import columns
+from service.store.rows import column_names, columns
 
 if TYPE_CHECKING:
     import asyncpg
@@ -29,9 +29,11 @@ __all__ = [
     "find_job",
     "hold_job",
     "insert_job",
+    "insert_jobs",
     "list_jobs",
     "list_jobs_of_company",
     "list_jobs_of_subject",
+    "list_run_slots",
     "lock_due_jobs",
     "lock_job",
     "move_jobs",
@@ -117,6 +119,9 @@ class JobNotice:
     said_at: datetime
 
 
+_NEW_COLUMNS: Final = column_names(NewJob)
+
+
 @dataclass(frozen=True, slots=True)
 class PageEnd:
     """The last job of a page, below which the next one begins."""
@@ -142,6 +147,18 @@ async def insert_job(tx: Tx, job: NewJob) -> datetime | None:
         RESEND_AFTER,
     )
     return created_at
+
+
+async def insert_jobs(tx: Tx, jobs: Sequence[NewJob]) -> list[JobNotice]:
+    """Queue jobs whose messages are on their way; those that another one stands in the way of are missing from the answer."""
+    records = await tx.fetch(_SQL["insert_jobs"].sql, *columns(_NEW_COLUMNS, jobs), RESEND_AFTER)
+    return [JobNotice(**record) for record in records]
+
+
+async def list_run_slots(tx: Tx, slots: Mapping[UUID, datetime]) -> set[UUID]:
+    """The schedules of which this slot has had its job."""
+    records = await tx.fetch(_SQL["list_run_slots"].sql, list(slots), list(slots.values()))
+    return {record["schedule_id"] for record in records}
 
 
 async def find_active_job(

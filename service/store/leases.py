@@ -1,4 +1,4 @@
-"""Fenced leases on the database's clock: who owns which bucket of the outbox, and which relays live."""
+"""Fenced leases on the database's clock: who owns which bucket of the outbox, which relays live, who alone does what one may do."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ __all__ = [
     "live_relays",
     "read_ownership",
     "release_buckets",
+    "release_lease",
     "renew_buckets",
+    "renew_lease",
     "take_buckets",
+    "take_lease",
     "withdraw_relay",
 ]
 
@@ -102,3 +105,19 @@ async def read_ownership(tx: Tx) -> Ownership:
     """Who could publish now."""
     (record,) = await tx.fetch(_SQL["read_ownership"].sql)
     return Ownership(**record)
+
+
+async def take_lease(tx: Tx, resource: str, holder: UUID, ttl: timedelta) -> int | None:
+    """Hold a lease for `ttl`, or anew where this holder has it; answers the fence, None where somebody else holds it."""
+    fence: int | None = await tx.fetchval(_SQL["take_lease"].sql, resource, holder, ttl)
+    return fence
+
+
+async def renew_lease(tx: Tx, resource: str, holder: UUID, fence: int, ttl: timedelta) -> bool:
+    """Hold a lease for `ttl` more; answers no where it is another's."""
+    return await tx.fetchval(_SQL["renew_lease"].sql, resource, holder, fence, ttl) is not None
+
+
+async def release_lease(tx: Tx, resource: str, holder: UUID, fence: int) -> None:
+    """Give a lease back, where it still is this holder's."""
+    await tx.execute(_SQL["release_lease"].sql, resource, holder, fence)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from service.domain.member import CompanyId, ConnectionId, MemberId
+from service.store.copying import COPY_FROM, copy_rows
 from service.store.queries import queries
-from service.store.rows import column_names, columns
+from service.store.rows import column_names, columns, tuples
 
 if TYPE_CHECKING:
     from service.store.database import Tx
@@ -34,8 +35,7 @@ class MemberEventRow:
     reason_code: str
     previous_state: str | None
     new_state: str
-    # Joined by commas: `unnest` would flatten an array of arrays. Names of fields have no commas.
-    changed_fields: str
+    changed_fields: tuple[str, ...]
     plan: str | None
     starts_at: datetime | None
     expires_at: datetime | None
@@ -47,11 +47,18 @@ class MemberEventRow:
 
 
 _COLUMNS: Final = column_names(MemberEventRow)
+_CHANGED_FIELDS: Final = _COLUMNS.index("changed_fields")
 
 
 async def insert_member_events(tx: Tx, rows: Sequence[MemberEventRow]) -> None:
     """Append to the audit."""
-    await tx.execute(_INSERT, *columns(_COLUMNS, rows))
+    if len(rows) >= COPY_FROM:
+        await copy_rows(tx, "member_events", _COLUMNS, tuples(_COLUMNS, rows))
+        return
+    given = columns(_COLUMNS, rows)
+    # `unnest` would flatten an array of arrays. Names of fields have no commas.
+    given[_CHANGED_FIELDS] = [",".join(row.changed_fields) for row in rows]
+    await tx.execute(_INSERT, *given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from service.domain.member import CompanyId, ConnectionId, Member, MemberId, Standing, UpstreamState
 from service.store.bulk import SLOW_SECONDS, plan_for_bulk
+from service.store.copying import COPY_FROM, copy_rows
 from service.store.queries import queries
-from service.store.rows import column_names, columns
+from service.store.rows import column_names, columns, tuples
 
 if TYPE_CHECKING:
     from service.store.database import Tx
@@ -82,7 +83,11 @@ def _member(values: list[Any]) -> Member:
 
 async def insert_members(tx: Tx, members: Sequence[Member]) -> None:
     """Store new members and tombstones; raises Contention when somebody else stored one of the keys meanwhile."""
-    await tx.execute(_INSERT, *columns(MEMBER_COLUMNS, sorted(members, key=_unique_keys)))
+    ordered = sorted(members, key=_unique_keys)
+    if len(ordered) < COPY_FROM:
+        await tx.execute(_INSERT, *columns(MEMBER_COLUMNS, ordered))
+    else:
+        await copy_rows(tx, "members", MEMBER_COLUMNS, tuples(MEMBER_COLUMNS, ordered))
 
 
 def _unique_keys(member: Member) -> tuple[bool, tuple[CompanyId, str | None], tuple[UUID, str]]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from service.domain.outbox import ClaimedMessage
+from service.store.copying import COPY_FROM, copy_rows
 from service.store.queries import queries
-from service.store.rows import column_names, columns
+from service.store.rows import column_names, columns, tuples
 
 if TYPE_CHECKING:
     from service.store.database import Tx
@@ -70,7 +71,12 @@ _COLUMNS: Final = column_names(OutboxRow)
 
 async def insert_outbox(tx: Tx, rows: Sequence[OutboxRow]) -> None:
     """Leave messages for the relay, which the commit wakes and tells of them. The caller has locked what they are about."""
-    await tx.execute(_INSERT, *columns(_COLUMNS, rows))
+    if len(rows) < COPY_FROM:
+        await tx.execute(_INSERT, *columns(_COLUMNS, rows))
+    else:
+        await copy_rows(tx, "outbox", _COLUMNS, tuples(_COLUMNS, rows))
+        # Too many for a word that names them.
+        await wake_relays(tx, "")
 
 
 @dataclass(frozen=True, slots=True)

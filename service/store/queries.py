@@ -10,7 +10,7 @@ from typing import Final
 from service.telemetry import names
 from service.telemetry.statements import StatementName
 
-__all__ = ["REGISTRY", "Query", "queries", "statement_name"]
+__all__ = ["REGISTRY", "Query", "copy_text", "queries", "statement_name"]
 
 _NAME: Final = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"--.*$", re.MULTILINE)
@@ -35,6 +35,7 @@ _NAMES: Final[dict[str, StatementName]] = {
     f"{word};": StatementName(word, word) for word in (names.BEGIN, names.COMMIT, names.ROLLBACK)
 }
 _SET: Final = StatementName(names.SET, names.SET)
+_COPY: Final = "copy "
 _OTHER: Final = StatementName(names.OTHER_STATEMENT)
 
 
@@ -48,8 +49,16 @@ def queries(table: str) -> dict[str, Query]:
     return found
 
 
+def copy_text(table: str) -> str:
+    """What stands for the text of a COPY, which the driver writes itself."""
+    return _COPY + table
+
+
 def statement_name(sql: str) -> StatementName:
     """What a statement is called by whoever watches."""
+    if sql.startswith(_COPY):
+        table = sql.removeprefix(_COPY)
+        return StatementName(names.statement_span(table, "copy"), "COPY", table)
     return _NAMES.get(sql) or (_SET if sql.startswith("set local ") else _OTHER)
 
 

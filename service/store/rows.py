@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["column_names", "columns"]
+__all__ = ["column_names", "columns", "tuples"]
 
 
 def column_names(row_type: type[DataclassInstance]) -> tuple[str, ...]:
@@ -26,3 +26,8 @@ def columns(names: Sequence[str], rows: Sequence[Any]) -> list[list[Any]]:
     take = attrgetter(*names)
     transposed = zip(*map(take, rows), strict=True) if rows else ((),) * len(names)
     return [[] if column.count(None) == len(column) else list(column) for column in transposed]
+
+
+def tuples(names: Sequence[str], rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """One tuple a row, for a COPY."""
+    return map(attrgetter(*names), rows)

@@ -12,7 +12,7 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["SecretGrant", "grant_secret", "list_secret_grants", "offer_secret", "revoke_secret"]
+__all__ = ["SecretGrant", "grant_secret", "is_granted", "list_secret_grants", "offer_secret", "revoke_secret"]
 
 _SQL: Final = queries("secret_grants")
 
@@ -31,6 +31,11 @@ class SecretGrant:
 async def offer_secret(tx: Tx, company_id: CompanyId, reference: str) -> bool:
     """Let a company refer to a secret, and answer whether it may: not where that was revoked. Raises UnfitData for no reference."""
     return await tx.fetchval(_SQL["offer_secret"].sql, company_id, reference) is not None
+
+
+async def is_granted(tx: Tx, company_id: CompanyId, reference: str) -> bool:
+    """Whether a company may refer to a secret."""
+    return await tx.fetchval(_SQL["is_granted"].sql, company_id, reference) is True
 
 
 async def grant_secret(tx: Tx, company_id: CompanyId, reference: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
-from service.store.queries import statement_name
+from service.store.queries import copy_text, statement_name
 from service.telemetry.statements import Statement, StatementLog, statement_log
 
 __all__ = ["TimedConnection"]
@@ -31,6 +31,10 @@ class TimedConnection(_Connection):
     def execute(self, query: str, *args: Any, timeout: float | None = None) -> Coroutine[Any, Any, str]:
         """As the driver's."""
         return _timed(query, super().execute(query, *args, timeout=timeout))
+
+    def copy_records_to_table(self, table_name: str, **options: Any) -> Coroutine[Any, Any, str]:
+        """As the driver's."""
+        return _timed(copy_text(table_name), super().copy_records_to_table(table_name, **options))
 
     def fetch(self, query: str, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         """As the driver's."""

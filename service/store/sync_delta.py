@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from service.domain.directories.delta import Difference
 from service.domain.jobs import JobId
 from service.domain.member import CompanyId, ConnectionId
-from service.store.bulk import SLOW_SECONDS, plan_for_bulk
+from service.store.bulk import SLOW_SECONDS, plan_for_bulk, sample_little
 from service.store.queries import queries
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 _SQL: Final = queries("sync_delta")
+# A dictionary finds them faster than their class does.
+_DIFFERENCES: Final = {what.value: what for what in Difference}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ async def discard_delta(tx: Tx, job_id: JobId) -> None:
 
 async def analyze_delta(tx: Tx) -> None:
     """Let the planner know how much there is."""
+    await sample_little(tx)
     await tx.execute(_SQL["analyze_delta"].sql, timeout=SLOW_SECONDS)
 
 
@@ -134,7 +137,9 @@ async def count_unlisted_removals(tx: Tx, job_id: JobId, log_id: UUID) -> int:
 
 async def read_delta(tx: Tx, job_id: JobId, after: int, limit: int) -> list[DeltaRow]:
     """The next differences behind the place `after`."""
-    return [
-        DeltaRow(**{**dict(record), "what": Difference(record["what"])})
-        for record in await tx.fetch(_SQL["read_delta"].sql, job_id, after, limit)
-    ]
+    return [_row(dict(record)) for record in await tx.fetch(_SQL["read_delta"].sql, job_id, after, limit)]
+
+
+def _row(values: dict[str, Any]) -> DeltaRow:
+    values["what"] = _DIFFERENCES[values["what"]]
+    return DeltaRow(**values)

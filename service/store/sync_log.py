@@ -184,9 +184,9 @@ async def list_syncs(
     *,
     company_id: CompanyId | None = None,
     connection_id: ConnectionId | None = None,
-    after: SyncLogRow | None = None,
+    after: tuple[datetime, UUID] | None = None,
     limit: int = 50,
 ) -> Sequence[SyncLogRow]:
-    """Runs, the newest first, below `after`; the caller knows that the connection is the company's."""
-    end = (None, None) if after is None else (after.started_at, after.id)
+    """Runs, the newest first, below the one that began `after`; the caller knows that the connection is the company's."""
+    end = (None, None) if after is None else after
     return [SyncLogRow(**record) for record in await tx.fetch(_SQL["list_syncs"].sql, company_id, connection_id, *end, limit)]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from service.domain.jobs import JobId
-from service.store.bulk import SLOW_SECONDS, plan_for_bulk
+from service.store.bulk import SLOW_SECONDS, plan_for_bulk, sample_little, write_for_now
 from service.store.queries import queries
 
 if TYPE_CHECKING:
@@ -63,11 +63,13 @@ async def discard_staging(tx: Tx, job_id: JobId) -> None:
 async def copy_into_staging(tx: Tx, job_id: JobId, reading: int, records: Sequence[StagedRecord]) -> None:
     """Add the records of a page."""
     head = (job_id, reading)
+    await write_for_now(tx)
     await tx.copy_records_to_table(_TABLE, records=[head + record for record in records], columns=_COLUMNS)
 
 
 async def analyze_staging(tx: Tx) -> None:
     """Let the planner know how much there is."""
+    await sample_little(tx)
     await tx.execute(_SQL["analyze_staging"].sql, timeout=SLOW_SECONDS)
 
 

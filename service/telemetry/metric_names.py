@@ -16,6 +16,7 @@ class Stage(StrEnum):
 
     PROCESS = "process"
     WEBHOOKS = "webhooks"
+    ADMIN = "admin"
     MESSAGES = "messages"
     APPLY = "apply"
     JOBS = "jobs"
@@ -101,6 +102,16 @@ WEBHOOKS_REFUSED: Final = Metric(
     ),
 )
 
+ADMIN_DURATION: Final = Metric(
+    name="rollcall_admin_request_duration_seconds",
+    kind="histogram",
+    stage=Stage.ADMIN,
+    help="Requests to the admin API, by route with its method and by HTTP status: from the headers to the answer's last byte.",
+    # `GET` and others with the patterns of the routes, or with `no route`; 499 is a client that was gone.
+    labels=("route", "status"),
+    buckets=_SECONDS,
+)
+
 MESSAGE_DURATION: Final = Metric(
     name="rollcall_message_duration_seconds",
     kind="histogram",
@@ -170,6 +181,51 @@ JOBS_HANDED_ON: Final = Metric(
     help="Jobs handed on: abandoned by a worker that went silent, or after a wait, for their retry or for a message that was lost.",
     labels=("after",),
     values=(("abandoned",), ("wait",)),
+)
+
+# The kinds of read model, of which there may be several each; sampled, full.
+_READ_MODEL: Final = ("read_model", "mode")
+_READ_MODELS: Final = tuple((family, mode) for family in ("audit", "directory") for mode in ("sampled", "full"))
+DRIFT_SAMPLES: Final = Metric(
+    name="rollcall_read_model_reconciliation_samples_total",
+    kind="counter",
+    stage=Stage.JOBS,
+    help="Keys of read models that were compared with their source.",
+    labels=_READ_MODEL,
+    values=_READ_MODELS,
+)
+DRIFT_FOUND: Final = Metric(
+    name="rollcall_read_model_reconciliation_drift_total",
+    kind="counter",
+    stage=Stage.JOBS,
+    help="Keys of read models that were compared and out of sync.",
+    labels=_READ_MODEL,
+    values=_READ_MODELS,
+)
+DRIFT_BREACHES: Final = Metric(
+    name="rollcall_read_model_reconciliation_breaches_total",
+    kind="counter",
+    stage=Stage.JOBS,
+    help="Runs in which more than one key in a thousand was out of sync.",
+    labels=_READ_MODEL,
+    values=_READ_MODELS,
+)
+DRIFT_PROMOTIONS: Final = Metric(
+    name="rollcall_read_model_reconciliation_promotions_total",
+    kind="counter",
+    stage=Stage.JOBS,
+    help="Runs that made a streak of breaches long enough to be told of: DRIFT_PROMOTED.",
+    labels=_READ_MODEL,
+    values=_READ_MODELS,
+)
+DRIFT_DURATION: Final = Metric(
+    name="rollcall_read_model_reconciliation_duration_seconds",
+    kind="histogram",
+    stage=Stage.JOBS,
+    help="Runs that compared a read model with its source, to their verdict.",
+    labels=_READ_MODEL,
+    values=_READ_MODELS,
+    buckets=_LONG_SECONDS,
 )
 
 RELAY_EVENTS: Final = Metric(
@@ -278,6 +334,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     DEPENDENCY_UP,
     WEBHOOK_DURATION,
     WEBHOOKS_REFUSED,
+    ADMIN_DURATION,
     MESSAGE_DURATION,
     CHANGES,
     APPLY_BATCH_SIZE,
@@ -287,6 +344,11 @@ METRICS: Final[tuple[Metric, ...]] = (
     JOB_DURATION,
     JOBS_RUNNING,
     JOBS_HANDED_ON,
+    DRIFT_SAMPLES,
+    DRIFT_FOUND,
+    DRIFT_BREACHES,
+    DRIFT_PROMOTIONS,
+    DRIFT_DURATION,
     RELAY_EVENTS,
     RELAY_WINDOW_SIZE,
     RELAY_WINDOW_DURATION,

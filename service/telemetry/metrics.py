@@ -36,6 +36,7 @@ class Metrics(Collector):
         self._dependencies = self._gauge(names.DEPENDENCY_UP)
         self._webhooks = self._histogram(names.WEBHOOK_DURATION)
         self._refused = self._counter(names.WEBHOOKS_REFUSED)
+        self._admin = self._histogram(names.ADMIN_DURATION)
         self._messages = self._histogram(names.MESSAGE_DURATION)
         self._changes = self._counter(names.CHANGES)
         self._batches = self._histogram(names.APPLY_BATCH_SIZE)
@@ -45,6 +46,11 @@ class Metrics(Collector):
         self._jobs = self._histogram(names.JOB_DURATION)
         self._running = self._gauge(names.JOBS_RUNNING)
         self._handed_on = self._counter(names.JOBS_HANDED_ON)
+        self._compared = self._counter(names.DRIFT_SAMPLES)
+        self._drifted = self._counter(names.DRIFT_FOUND)
+        self._breaches = self._counter(names.DRIFT_BREACHES)
+        self._promotions = self._counter(names.DRIFT_PROMOTIONS)
+        self._reconciled = self._histogram(names.DRIFT_DURATION)
         self._events = self._counter(names.RELAY_EVENTS)
         self._windows = self._histogram(names.RELAY_WINDOW_SIZE)
         self._window_parts = self._histogram(names.RELAY_WINDOW_DURATION)
@@ -83,6 +89,12 @@ class Metrics(Collector):
     def webhook_refused(self, status: int, cause: str) -> None:
         """A webhook was not taken."""
         self._refused.add(str(status), cause)
+
+    # --- The admin API ----------------------------------------------------------------------------------------------------------
+
+    def admin_answered(self, route: str, status: int, seconds: float) -> None:
+        """A request to the admin API was answered; `route` is its method and pattern."""
+        self._admin.observe(seconds, route, str(status))
 
     # --- Messages and changes ---------------------------------------------------------------------------------------------------
 
@@ -127,6 +139,21 @@ class Metrics(Collector):
         for after, times in (("abandoned", abandoned), ("wait", waited)):
             if times:
                 self._handed_on.add(after, times=times)
+
+    # --- Drift ------------------------------------------------------------------------------------------------------------------
+
+    def read_model_reconciled(
+        self, family: str, mode: str, seconds: float, *, compared: int, drifted: int, breach: bool, promoted: bool
+    ) -> None:
+        """A read model of this family was compared with its source."""
+        for counter, times in (
+            (self._compared, compared),
+            (self._drifted, drifted),
+            (self._breaches, int(breach)),
+            (self._promotions, int(promoted)),
+        ):
+            counter.add(family, mode, times=times)
+        self._reconciled.observe(seconds, family, mode)
 
     # --- The relay --------------------------------------------------------------------------------------------------------------
 

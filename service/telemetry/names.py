@@ -9,6 +9,9 @@ from typing import Final
 TRACER: Final = "rollcall"
 
 WEBHOOK_ROUTE: Final = "/webhooks/{connection_id}"
+CRON_ROUTE: Final = "/api/cron"
+# Of a request for which there is no route, whatever its path.
+NO_ROUTE: Final = "no route"
 APPLY_CHANGES: Final = "apply changes"
 RELAY_WINDOW: Final = "relay window"
 # A statement that stands in no file of the store, such as a driver's own.
@@ -81,6 +84,8 @@ JOB_ID: Final = "rollcall.job.id"
 JOB_KIND: Final = "rollcall.job.kind"
 JOB_ATTEMPT: Final = "rollcall.job.attempt"
 CONNECTION_ID: Final = "rollcall.connection.id"
+# How many jobs a tick enqueued.
+SCHEDULES_BEGUN: Final = "rollcall.schedules.begun"
 CORRELATION_ID: Final = "rollcall.correlation.id"
 # How often the broker took the message back unanswered, and how often handling it had failed before.
 RETURNS: Final = "rollcall.message.returns"

@@ -1,6 +1,7 @@
 """Contract to domain and back; pure."""
 
 from service.translation.changes import REMOVAL_HASH, Snapshot, to_change, to_mapped_change, to_snapshot_change
+from service.translation.drift import Promotion, to_drift_promoted
 from service.translation.messages import (
     WebhookMessage,
     event_id,
@@ -14,10 +15,12 @@ from service.translation.messages import (
 
 __all__ = [
     "REMOVAL_HASH",
+    "Promotion",
     "Snapshot",
     "WebhookMessage",
     "event_id",
     "to_change",
+    "to_drift_promoted",
     "to_job_requested",
     "to_mapped_change",
     "to_member_event",

@@ -103,7 +103,7 @@ def to_member_event(version: Version, now: datetime) -> MemberEventRow:
         reason_code=cause.reason,
         previous_state=version.transition.previous_state,
         new_state=after.state,
-        changed_fields=",".join(changed),
+        changed_fields=tuple(changed),
         plan=after.plan,
         starts_at=after.starts_at,
         expires_at=after.expires_at,
@@ -224,12 +224,13 @@ def to_replayed_event(past: PastEvent) -> OutboxRow:
 
 
 def _to_outbox_row(message: MembershipUpdatedV1, correlation_id: str, traceparent: str | None) -> OutboxRow:
+    member_id = str(message.member_id)
     envelope = Envelope(
-        id=event_id(message.member_id, message.version),
+        id=event_id(member_id, message.version),
         source=_SOURCE,
         type=MEMBERSHIP_UPDATED.message_type,
         time=message.occurred_at,
-        subject=str(message.member_id),
+        subject=member_id,
         traceparent=traceparent,
         correlation_id=correlation_id,
     )

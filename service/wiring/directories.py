@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final
 
 import structlog
 from pydantic import SecretStr
 
 from service.actions.register_default_directory import DEFAULT_KEY, DefaultDirectory, register_default_directory
+from service.actions.register_schedules import register_sync
 from service.clients.directories.opening import Outside, open_source
 from service.clients.directories.source import Source
 from service.domain.directories.configuration import Directory, InvalidDirectory, directory
@@ -42,10 +44,14 @@ async def opened_source(settings: Settings, row: DirectoryRow) -> AsyncIterator[
 
 
 async def default_directory(settings: Settings, db: Database) -> DefaultDirectory | None:
-    """The directory of DJANGO_BASE_URL, made where it is not there yet; None where the variable is unset. Raises RollcallError."""
+    """The directory of DJANGO_BASE_URL, made with its schedule where it is not there yet; None where the variable is unset.
+
+    Raises RollcallError.
+    """
     if settings.django_base_url is None:
         return None
     found = await register_default_directory(db, settings.django_base_url)
+    await register_sync(db, found.company_id, found.connection_id, timedelta(minutes=settings.sync_interval_minutes))
     if found.moved:
         _log.warning("the default directory is asked somewhere else now", connection_id=str(found.connection_id))
     return found

@@ -5,10 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from service.actions.request_sync import DIRECTORY_SYNC
+from service.actions.apply_plan_changes import PLAN_CHANGES, apply_plan_changes
+from service.actions.discard_outdated import RETENTION, discard_outdated
+from service.actions.expire_memberships import EXPIRY, expire_memberships
+from service.actions.read_models.directory import DirectoryAccess
+from service.actions.read_models.registry import built_in_read_models
+from service.actions.reconcile_drift import DRIFT_FULL, DRIFT_SAMPLED, reconcile_drift
+from service.actions.remove_connection import remove_connection
+from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.running_job import JobKind, JobKinds, RunningJob
 from service.actions.sync_directory import SyncSetting, sync_directory
 from service.domain.jobs import JobResult
+from service.telemetry.metrics import UNMEASURED, Metrics
 from service.wiring.directories import described, opened_source
 
 if TYPE_CHECKING:
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["job_kinds"]
 
 
-def job_kinds(settings: Settings, database: Database) -> JobKinds:
+def job_kinds(settings: Settings, database: Database, metrics: Metrics = UNMEASURED) -> JobKinds:
     """The kinds with what their functions need; the pool is the jobs' own, so that they take no connection from the changes."""
     setting = SyncSetting(
         opened=partial(opened_source, settings),
@@ -30,4 +38,27 @@ def job_kinds(settings: Settings, database: Database) -> JobKinds:
     async def sync(job: RunningJob) -> JobResult:
         return await sync_directory(database, job, setting)
 
-    return {DIRECTORY_SYNC: JobKind(sync)}
+    async def remove(job: RunningJob) -> JobResult:
+        return await remove_connection(database, job, default_grace_days=settings.grace_days)
+
+    async def expire(job: RunningJob) -> JobResult:
+        return await expire_memberships(database, job, default_grace_days=settings.grace_days)
+
+    async def begin_plans(job: RunningJob) -> JobResult:
+        return await apply_plan_changes(database, job, default_grace_days=settings.grace_days)
+
+    access = DirectoryAccess(opened=setting.opened, described=described, default_grace_days=settings.grace_days)
+
+    async def compare(job: RunningJob) -> JobResult:
+        read_models = await built_in_read_models(database, job, access)
+        return await reconcile_drift(database, job, read_models, default_grace_days=settings.grace_days, metrics=metrics)
+
+    return {
+        DIRECTORY_SYNC: JobKind(sync),
+        CONNECTION_REMOVAL: JobKind(remove),
+        EXPIRY: JobKind(expire),
+        PLAN_CHANGES: JobKind(begin_plans),
+        RETENTION: JobKind(partial(discard_outdated, database)),
+        DRIFT_SAMPLED: JobKind(compare),
+        DRIFT_FULL: JobKind(compare),
+    }

@@ -13,17 +13,19 @@ from typing import Final, TypeVar
 import structlog
 
 from service.domain.outcome import Outcome
+from service.entrypoints.http.cron import cron_routes
 from service.entrypoints.http.health import health_routes
 from service.entrypoints.http.metrics import metrics_routes
 from service.entrypoints.http.server import HttpServer
 from service.entrypoints.loops.relay import Relay, RelayOptions
+from service.entrypoints.loops.ticker import Ticker
 from service.settings import Settings
 from service.telemetry.metric_names import WEBHOOKS_REFUSED, Stage
 from service.telemetry.metrics import Metrics
 from service.telemetry.setup import open_tracing
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.edge import Edge
-from service.wiring.resources import open_database
+from service.wiring.resources import declared_topology, open_database
 from service.wiring.worker import Worker
 
 __all__ = ["Process", "Role", "run_process", "until_stopped"]
@@ -42,6 +44,7 @@ class Role(StrEnum):
     WORKER = "worker"
     EDGE = "edge"
     RELAY = "relay"
+    TICKER = "ticker"
 
 
 class Process:
@@ -58,11 +61,18 @@ class Process:
         self._worker = Worker(settings, self.metrics, tracing) if Role.WORKER in self._roles else None
         self._relay: Relay | None = None
         self._edge = Edge(settings, self.metrics, tracing) if Role.EDGE in self._roles else None
+        broker_url = settings.rabbitmq_url.get_secret_value()
+        self._ticker = Ticker(broker_url, tracing=tracing) if Role.TICKER in self._roles else None
         self.http = HttpServer(
-            [*health_routes(self.problems), *metrics_routes(self.metrics)],
+            [
+                *health_routes(self.problems),
+                *metrics_routes(self.metrics),
+                *(cron_routes(settings.cron_secret, self._edge.run_due, tracing) if self._edge is not None else ()),
+            ],
             settings.host,
             settings.port,
             webhooks=self._edge.door if self._edge is not None else None,
+            admin=self._edge.admin if self._edge is not None else None,
             trusted_proxies=settings.trusted_proxies,
         )
 
@@ -86,6 +96,8 @@ class Process:
             found[Role.RELAY] = problems
         if self._edge is not None and (problems := self._edge.problems()):
             found[Role.EDGE] = problems
+        if self._ticker is not None and not self._ticker.ready:
+            found[Role.TICKER] = {"broker": "takes no ticks"}
         return found
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -100,6 +112,8 @@ class Process:
                     roles.create_task(self._work(self._worker, stop), name="worker")
                 if Role.RELAY in self._roles:
                     roles.create_task(self._relay_events(stop), name="relay")
+                if self._ticker is not None:
+                    roles.create_task(self._tick(self._ticker, stop), name="ticker")
                 await stop.wait()
                 _log.info("rollcall drains")
             # Last: the probes are answered until the last message is settled.
@@ -128,6 +142,12 @@ class Process:
         finally:
             await worker.stop()
 
+    async def _tick(self, ticker: Ticker, stop: asyncio.Event) -> None:
+        # Declared first: a tick that no queue takes would be told as a failure.
+        await _before(stop, declared_topology(self._settings))
+        if not stop.is_set():
+            await _before(stop, ticker.run())
+
     async def _relay_events(self, stop: asyncio.Event) -> None:
         db = await _before(stop, open_database(self._settings, "relay"))
         if db is None:
@@ -155,8 +175,9 @@ def _stages(roles: Collection[Role]) -> set[Stage]:
     """What a process in these roles has to tell; the worker, which has the database and the broker, looks at what waits."""
     of_role = {
         Role.WORKER: {Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.BACKLOG},
-        Role.EDGE: {Stage.WEBHOOKS},
+        Role.EDGE: {Stage.WEBHOOKS, Stage.ADMIN},
         Role.RELAY: {Stage.RELAY},
+        Role.TICKER: set(),
     }
     return {Stage.PROCESS}.union(*(of_role[role] for role in roles))
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, TypeAlias
 
 import structlog
@@ -17,7 +18,7 @@ from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker
 from faststream.specification import AsyncAPI
 
-from contracts.channels import JOBS, MEMBER_CHANGES, WEBHOOKS
+from contracts.channels import JOBS, MEMBER_CHANGES, TICKS, WEBHOOKS
 from service.actions.apply_changes import apply_changes
 from service.actions.find_webhook import LastKnown, find_webhook_mapping
 from service.actions.group_commit import GroupCommit
@@ -34,6 +35,7 @@ from service.entrypoints.consumers.isolation import Isolation
 from service.entrypoints.consumers.job_slots import JobSlots
 from service.entrypoints.consumers.jobs import JobConsumer
 from service.entrypoints.consumers.member_changes import member_changes_router
+from service.entrypoints.consumers.ticks import ticks_router
 from service.entrypoints.consumers.webhooks import webhooks_router
 from service.entrypoints.loops.backlog_watch import BacklogWatch
 from service.entrypoints.loops.jobs_due import JobsDue
@@ -46,14 +48,15 @@ from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import add_default_directory
 from service.wiring.job_kinds import job_kinds
 from service.wiring.resources import declared_topology, open_database
+from service.wiring.schedules import add_schedules, run_due
 from service.wiring.waiting import until_there
 
 __all__ = ["Worker", "worker_app"]
 
 _PREFETCH: Final = 500
-# The first two share a channel; jobs have their own.
+# The first two share a channel; jobs and ticks have their own.
 _CHANGE_FAMILIES: Final = (MEMBER_CHANGES, WEBHOOKS)
-_FAMILIES: Final = (*_CHANGE_FAMILIES, JOBS)
+_FAMILIES: Final = (*_CHANGE_FAMILIES, JOBS, TICKS)
 _QUEUES: Final = tuple(family.main.name for family in _FAMILIES)
 _JOB_SLOTS: Final = 4
 _WATCH_SECONDS: Final = 5.0
@@ -78,17 +81,17 @@ class Worker:
         metrics: Metrics | None = None,
         tracing: Tracing = NO_TRACING,
         *,
-        find_kinds: FindKinds = job_kinds,
+        find_kinds: FindKinds | None = None,
         job_options: JobOptions | None = None,
     ) -> None:
         self._settings = settings
         self._db: Database | None = None
         self._jobs_db: Database | None = None
-        self._find_kinds = find_kinds
         self._kinds: JobKinds = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
         self._metrics = metrics if metrics is not None else Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS))
+        self._find_kinds: FindKinds = find_kinds or partial(job_kinds, metrics=self._metrics)
         self._changes = GroupCommit(self._apply, most=_PREFETCH, metrics=self._metrics, tracing=tracing)
         self._attempts = AttemptJournal(self._database)
         lone_handling = LoneHandling(self._attempts, Isolation())
@@ -141,6 +144,13 @@ class Worker:
             self.broker, self._slots, lone_handling, channel=self._jobs_channel, metrics=self._metrics, tracing=tracing
         )
         self.broker.include_router(self._jobs.router)
+        # One at a time: a second tick at the same moment finds nothing to do.
+        self._ticks_channel = Channel(prefetch_count=1)
+        self.broker.include_router(
+            ticks_router(
+                self.broker, self._run_due, lone_handling, channel=self._ticks_channel, metrics=self._metrics, tracing=tracing
+            )
+        )
 
     async def open(self) -> None:
         """Everything but the consumers: the database, the topology, the group commit."""
@@ -149,6 +159,7 @@ class Worker:
             return
         self._db = await open_database(self._settings, "worker")
         await add_default_directory(self._settings, self._db)
+        await add_schedules(self._settings, self._db)
         self._jobs_db = await open_database(self._settings, "jobs")
         self._kinds = self._find_kinds(self._settings, self._jobs_db)
         await declared_topology(self._settings)
@@ -230,6 +241,11 @@ class Worker:
             raise RuntimeError("the worker was not opened")
         return await apply_changes(self._database(), changes, default_grace_days=self._settings.grace_days, metrics=self._metrics)
 
+    async def _run_due(self) -> int:
+        if self._settings is None:
+            raise RuntimeError("the worker was not opened")
+        return len(await run_due(self._settings, self._database()) or ())
+
     async def _find_mapping(self, connection_id: ConnectionId) -> WebhookMapping | None:
         return await find_webhook_mapping(self._database(), connection_id)
 
@@ -283,7 +299,8 @@ class Worker:
                 if not await self.broker.ping(_LOOK_SECONDS):
                     return False
                 takes_jobs = self._jobs.paused or await self._consumers(self._jobs_channel) == 1
-                return takes_jobs and await self._consumers(self._channel) == len(_CHANGE_FAMILIES)
+                takes_ticks = await self._consumers(self._ticks_channel) == 1
+                return takes_jobs and takes_ticks and await self._consumers(self._channel) == len(_CHANGE_FAMILIES)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, IncorrectState):
             return False
 

@@ -21,7 +21,8 @@ from contracts.envelope import Envelope
 from contracts.member_changed import MemberChangedV1
 from service import translation
 from service.domain.change import Rules, UpstreamChange, UpstreamUpsert, VersionKind
-from service.domain.decide import Conflict, Refused, Stale, decide
+from service.domain.decide import decide
+from service.domain.decision import Conflict, Refused, Stale
 from service.domain.fold import Version
 from service.domain.member import CompanyId, Member, MemberId, Standing, UpstreamState
 from service.domain.transition import Transition, Unchanged

@@ -1,223 +1,120 @@
 """`python -m tests.benchmarks.sync`: the sync of a directory, beside a bare COPY with set-based SQL, and beside row by row.
 
-The directory is made up in the process, so that no network is measured. Each contender at each size is a process of its own, whose
-memory at its peak is told; its CPU time is without that of the server. Row by row is left out above 10,000 members: it takes hours.
+Each contender at each size is a process of its own on a database of its own, one after the other.
+Row by row is left out above 10,000 members: it would take hours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import resource
+import os
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Annotated, Any, Final
-from uuid import uuid4
 
 import asyncpg
+import structlog
 import typer
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from deploy.local_stack import create_database, drop_database, local_stack
-from service.actions.enqueue_job import Enqueued
-from service.actions.request_sync import request_sync
-from service.actions.review_sync import approve_sync
-from service.actions.run_job import JobOptions, claim_job, run_job
-from service.actions.running_job import JobKind, RunningJob
-from service.actions.sync_directory import SyncSetting, sync_directory
-from service.clients.directories.source import Health, Page, Record
-from service.domain.change import VersionKind
-from service.domain.directories.sync_options import SyncOptions
-from service.domain.jobs import JobId, JobResult
 from service.settings import given_urls
-from service.store.companies import insert_company
-from service.store.connections import DirectoryRow, insert_directory
-from service.store.database import Database
-from service.store.jobs import find_job
 from service.store.migrate import migrate
-from service.wiring.directories import described
+from tests.benchmarks.sync_contenders import rollcall, rollcall_over_http, row_by_row
+from tests.benchmarks.sync_floors import bare, with_books
+from tests.benchmarks.sync_people import STEPS
+from tests.benchmarks.sync_report import (
+    BARE,
+    OVER_HTTP,
+    ROLLCALL,
+    ROW_BY_ROW,
+    WITH_BOOKS,
+    Figures,
+    Measured,
+    SyncReport,
+    print_size,
+    told,
+    write_into,
+)
 from tests.directory_rig import ROOT
 
-SIZES: Final = (1_000, 10_000, 100_000)
+SIZES: Final = (100, 1_000, 10_000, 100_000)
 MILLION: Final = 1_000_000
 MOST_ROW_BY_ROW: Final = 10_000
-PAGE: Final = 1000
-STEPS: Final = ("initial", "no change", "1% changed", "10% removed")
-ROLLCALL, FLOOR, ROW_BY_ROW = "rollcall", "floor", "row by row"
-_DIRECTORY: Final = {"baseUrl": "https://members.example.com"}
-
-
-def person(number: int, changed: bool) -> Record:
-    return {
-        "id": number,
-        "kennitala": f"{number:010}",
-        "name": f"Member {number}{' changed' if changed else ''}",
-        "email": f"member{number}@example.com",
-    }
-
-
-def population(size: int, step: str) -> Iterator[Record]:
-    """What the directory holds in that step: from the third on a hundredth has another name, in the fourth a tenth is gone."""
-    late = STEPS.index(step) >= STEPS.index("1% changed")
-    for number in range(size):
-        if not (step == "10% removed" and number % 10 == 3):
-            yield person(number, late and number % 100 == 7)
-
-
-@dataclass(frozen=True)
-class MadeUp:
-    """A directory of that many in that step, without a network; its pages do not shift."""
-
-    size: int
-    step: str
-    supports_since: bool = False
-    pages_shift: bool = False
-
-    async def health(self) -> Health:
-        return Health(reachable=True, authorised=True, shape=True)
-
-    async def pages(self, since: datetime | None = None) -> AsyncGenerator[Page, None]:
-        count = self.size - self.size // 10 if self.step == "10% removed" else self.size
-        for number, records in enumerate(paged(population(self.size, self.step)), 1):
-            yield Page(records, count, number)
-
-
-def paged(records: Iterator[Record]) -> Iterator[list[Record]]:
-    page: list[Record] = []
-    for record in records:
-        page.append(record)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    yield page
-
-
-async def rollcall(url: str, size: int) -> AsyncIterator[None]:
-    db = await Database.connect(url, name="benchmark", size=8)
-    async with db.transaction() as tx:
-        company = (await insert_company(tx, "Company", "UTC", None)).id
-        fields = ["email", "name", "national_id"]
-        connection = (await insert_directory(tx, company, "d", "django", VersionKind.NONE, fields, _DIRECTORY, None)).id
-    for step in STEPS:
-
-        @asynccontextmanager
-        async def opened(_: DirectoryRow, step: str = step) -> AsyncIterator[MadeUp]:
-            yield MadeUp(size, step)
-
-        async def sync(job: RunningJob, opened: Any = opened) -> JobResult:
-            setting = SyncSetting(opened=opened, described=described, default_grace_days=0, enabled=True)
-            return await sync_directory(db, job, setting)
-
-        async with db.transaction() as tx:
-            enqueued = await request_sync(tx, connection, SyncOptions(), requested_by="benchmark", enabled=True)
-        if not isinstance(enqueued, Enqueued):
-            raise TypeError(enqueued)
-        await _run(db, enqueued.job_id, JobKind(sync))
-        async with db.transaction() as tx:
-            row = await find_job(tx, enqueued.job_id)
-        if row is not None and row.state == "quarantined":
-            async with db.transaction() as tx:
-                await approve_sync(tx, enqueued.job_id, company, "benchmark")
-            await _run(db, enqueued.job_id, JobKind(sync))
-        async with db.transaction() as tx:
-            row = await find_job(tx, enqueued.job_id)
-        if row is None or row.state != "succeeded":
-            raise RuntimeError(f"{step}: {row}")
-        yield
-    await db.close()
-
-
-async def _run(db: Database, job_id: JobId, kind: JobKind) -> None:
-    options = JobOptions()
-    claimed = await claim_job(db, job_id, uuid4(), options.lease)
-    if claimed is None:
-        raise RuntimeError("somebody else has the job")
-    await run_job(db, claimed, kind, options=options)
-
-
-COLUMNS: Final = ("external_id", "national_id", "name", "email")
-
-
-async def floor(url: str, size: int) -> AsyncIterator[None]:
-    """No audit, no events, no guard, no errors: what is left is COPY and three statements."""
-    connection = await asyncpg.connect(url)
-    await connection.execute(
-        "create table bare (external_id text primary key, national_id text unique, name text, email text, "
-        "gone boolean default false);"
-        "create unlogged table bare_staging (external_id text, national_id text, name text, email text)"
-    )
-    for step in STEPS:
-        for page in paged(population(size, step)):
-            rows = [(str(record["id"]), record["kennitala"], record["name"], record["email"]) for record in page]
-            await connection.copy_records_to_table("bare_staging", records=rows, columns=COLUMNS)
-        await connection.execute("analyze bare_staging; analyze bare")
-        async with connection.transaction():
-            await connection.execute(
-                "set local enable_nestloop = off;"
-                "update bare b set national_id = s.national_id, name = s.name, email = s.email, gone = false from bare_staging s "
-                "where s.external_id = b.external_id and (b.national_id, b.name, b.email, b.gone) is distinct from "
-                "(s.national_id, s.name, s.email, false);"
-                "update bare b set gone = true where not gone and not exists "
-                "(select from bare_staging s where s.external_id = b.external_id);"
-                "insert into bare select s.* from bare_staging s where not exists "
-                "(select from bare b where b.external_id = s.external_id)"
-            )
-        await connection.execute("truncate bare_staging")
-        yield
-    await connection.close()
-
-
-async def row_by_row(url: str, size: int) -> AsyncIterator[None]:
-    """A look and a write for each record, a transaction each, and then one for each that is gone: as most scripts do."""
-    connection = await asyncpg.connect(url)
-    await connection.execute("create table bare (external_id text primary key, national_id text unique, name text, email text)")
-    for step in STEPS:
-        seen = set()
-        for record in population(size, step):
-            row = (str(record["id"]), record["kennitala"], record["name"], record["email"])
-            seen.add(row[0])
-            found = await connection.fetchrow(
-                "select external_id, national_id, name, email from bare where external_id = $1", row[0]
-            )
-            if found is None:
-                await connection.execute("insert into bare values ($1, $2, $3, $4)", *row)
-            elif tuple(found) != row:
-                await connection.execute("update bare set national_id = $2, name = $3, email = $4 where external_id = $1", *row)
-        for (key,) in await connection.fetch("select external_id from bare"):
-            if key not in seen:
-                await connection.execute("delete from bare where external_id = $1", key)
-        yield
-    await connection.close()
-
+PAGE: Final = ROOT / "docs" / "benchmarks.md"
 
 CONTENDERS: Final[dict[str, Callable[[str, int], AsyncIterator[None]]]] = {
     ROLLCALL: rollcall,
-    FLOOR: floor,
+    BARE: bare,
+    WITH_BOOKS: with_books,
+    OVER_HTTP: rollcall_over_http,
     ROW_BY_ROW: row_by_row,
 }
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-async def one(name: str, url: str, size: int) -> dict[str, Any]:
-    """The seconds, and the seconds of CPU, of each step, and the peak of memory."""
-    found: dict[str, Any] = {"steps": {}}
+class ServerTime:
+    """The CPU seconds of the sessions of one database, where its server runs on this machine; None elsewhere."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._of: dict[int, float] = {}
+
+    async def read(self) -> float | None:
+        """By now; what a session did between the last look and its end is missing."""
+        sql = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        for (pid,) in await self._connection.fetch(sql):
+            if (seconds := _server_seconds(pid)) is None:
+                return None
+            self._of[pid] = seconds
+        return sum(self._of.values())
+
+
+def _server_seconds(pid: int) -> float | None:
+    """What a session of the server has worked, in user and system mode; None where it is no process of this machine."""
+    try:
+        command, fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split("(", 1)[1].rsplit(")", 1)
+    except OSError:
+        return None
+    if command != "postgres":
+        return None
+    user, system = fields.split()[11:13]
+    return (int(user) + int(system)) / _TICKS
+
+
+async def one(name: str, url: str, size: int) -> Measured:
+    """The time of each step, by the clock and by both CPUs, and the most memory that the process ever had."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    watching: Any = await asyncpg.connect(url)
+    server = ServerTime(watching)
+    found: dict[str, Figures] = {}
     steps = CONTENDERS[name](url, size)
     for step in STEPS:
+        worked = await server.read()
         began, cpu = time.perf_counter(), time.process_time()
         await anext(steps)
-        found["steps"][step] = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        seconds, own = time.perf_counter() - began, time.process_time() - cpu
+        after = await server.read()
+        found[step] = Figures(seconds, own, None if worked is None or after is None else after - worked)
     await anext(steps, None)
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return found
+    await watching.close()
+    return Measured(found, _peak_mb())
 
 
-def measured(template: str, name: str, size: int) -> dict[str, Any]:
+def _peak_mb() -> float:
+    """Of this process: what getrusage calls so may be that of the process which started it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def measured(template: str, name: str, size: int) -> Measured:
     """In a process and a database of its own."""
     url = create_database(template, template=template)
     try:
@@ -230,40 +127,50 @@ def measured(template: str, name: str, size: int) -> dict[str, Any]:
         )
     finally:
         drop_database(url)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    return Measured.from_json(json.loads(done.stdout.splitlines()[-1]))
+
+
+async def _setting(database_url: str) -> dict[str, str]:
+    database: Any = await asyncpg.connect(database_url)
+    postgres = (await database.fetchval("show server_version")).split()[0]
+    await database.close()
+    return {
+        "cores": str(os.cpu_count()),
+        "load before": f"{os.getloadavg()[0]:.1f}",
+        "Python": platform.python_version(),
+        "PostgreSQL": postgres,
+    }
 
 
 def main(
     members: Annotated[list[int] | None, typer.Option(help="How many; more than once for several sizes.")] = None,
-    million: Annotated[bool, typer.Option("--million", help="Also a million: some minutes.")] = False,
-    json_file: Annotated[str | None, typer.Option("--json", help="Where to write the raw figures.")] = None,
+    million: Annotated[bool, typer.Option("--million", help="Also a million: about a quarter of an hour.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the raw figures.")] = None,
+    write_docs: Annotated[bool, typer.Option("--write-docs", help="Put the figures into docs/benchmarks.md.")] = False,
     contender: Annotated[str | None, typer.Option("--one", hidden=True)] = None,
     url: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Measure at 1,000, 10,000 and 100,000 members, on DATABASE_URL's server or on one started for it."""
+    """Measure at 100 to 100,000 members, on DATABASE_URL's server or on one started for it."""
     if contender is not None and url is not None and members:
-        print(json.dumps(uvloop.run(one(contender, url, members[0]))))
+        print(json.dumps(uvloop.run(one(contender, url, members[0])).to_json()))
         return
     console = Console(highlight=False, width=140)
-    figures: dict[str, dict[str, Any]] = {}
     database_url, rabbitmq_url = given_urls()
     with local_stack(lambda line: console.print(line, style="dim"), database_url=database_url, rabbitmq_url=rabbitmq_url) as stack:
         asyncio.run(migrate(stack.database_url))
+        report = SyncReport(asyncio.run(_setting(stack.database_url)), {})
         for size in [*(members or SIZES), *((MILLION,) if million else ())]:
-            table = Table(title=f"{size:,} members: seconds (of which CPU of the process)")
-            for column in ("", *STEPS, "peak MB"):
-                table.add_column(column, justify="right")
+            of_size = report.sizes.setdefault(size, {})
             for name in CONTENDERS:
-                if name == ROW_BY_ROW and size > MOST_ROW_BY_ROW:
-                    continue
-                found = figures.setdefault(str(size), {})[name] = measured(stack.database_url, name, size)
-                cells = [f"{one['seconds']:.2f} ({one['cpu']:.2f})" for one in found["steps"].values()]
-                table.add_row(name, *cells, f"{found['peak_mb']:.0f}")
-            console.print(table)
-    if json_file is not None:
-        with open(json_file, "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump(figures, file, indent=2)
+                if name != ROW_BY_ROW or size <= MOST_ROW_BY_ROW:
+                    of_size[name] = measured(stack.database_url, name, size)
+                    console.print(told(size, name, of_size[name]), style="dim")
+                    # As far as it is: a million takes a while, and not every machine has it.
+                    if json_file is not None:
+                        json_file.write_text(json.dumps(report.to_json(), indent=2), encoding="utf-8")
+            print_size(size, of_size, console)
+    if write_docs:
+        write_into(PAGE, report)
 
 
 if __name__ == "__main__":

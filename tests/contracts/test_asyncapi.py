@@ -65,10 +65,13 @@ def test_the_official_parser_finds_neither_errors_nor_warnings(parser):
         "receiveMemberChanged",
         "sendWebhookReceived",
         "receiveWebhookReceived",
+        "sendScheduleTick",
+        "receiveScheduleTick",
         "sendJobRequested",
         "receiveJobRequested",
         "sendMembershipUpdated",
         "sendMembersImported",
+        "sendDriftPromoted",
     }
     assert set(answer["messages"]) == {
         "MEMBER_CHANGED",
@@ -77,6 +80,7 @@ def test_the_official_parser_finds_neither_errors_nor_warnings(parser):
         "JOB_REQUESTED",
         "MEMBERSHIP_UPDATED",
         "MEMBERS_IMPORTED",
+        "DRIFT_PROMOTED",
     }
 
 

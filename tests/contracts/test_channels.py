@@ -43,6 +43,7 @@ def test_names_are_the_ones_others_rely_on():
         "JOB_REQUESTED": "rollcall.commands",
         "MEMBERSHIP_UPDATED": "rollcall.events",
         "MEMBERS_IMPORTED": "rollcall.events",
+        "DRIFT_PROMOTED": "rollcall.events",
     }
 
 

@@ -1,11 +1,12 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
 
-from contracts.channels import CHANNELS
+from contracts.channels import CHANNELS, MEMBER_CHANGED, SCHEDULE_TICK
 from contracts.generate import CONTRACTS, asyncapi, generated_files, main, stale_files, write_files
 
 
@@ -79,7 +80,8 @@ def test_asyncapi_describes_every_message_with_its_examples():
         assert [example["name"] for example in message["examples"]] == list(channel.examples)
 
 
-def test_a_queue_without_a_consumer_is_not_announced():
+def test_a_queue_without_a_consumer_is_not_announced(monkeypatch):
+    monkeypatch.setattr("contracts.generate.CHANNELS", (MEMBER_CHANGED, replace(SCHEDULE_TICK, consumed=False)))
     channels = asyncapi()["channels"]
 
     assert [queue["name"] for queue in channels["memberChanged"]["x-queues"]] == [

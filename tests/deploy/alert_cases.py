@@ -15,6 +15,7 @@ APPLIED: Final = 'rollcall_apply_duration_seconds_count{outcome="%s"}'
 UP: Final = 'up{job="rollcall",role="worker",instance="a"}'
 DATABASE: Final = 'rollcall_dependency_up{dependency="database",used_by="worker",instance="%s"}'
 CONSUMERS: Final = 'rollcall_queue_consumers{queue="rollcall.webhooks"}'
+PROMOTED: Final = 'rollcall_read_model_reconciliation_promotions_total{read_model="audit",mode="full"}'
 LOOKED: Final = 'rollcall_backlog_looked_at_timestamp_seconds{source="database"}'
 
 CASES: Final[dict[str, tuple[Series, Series]]] = {
@@ -41,4 +42,5 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "RollcallEventsRefused": ({"rollcall_outbox_blocked_keys": "1x80"}, {"rollcall_outbox_blocked_keys": "0x80"}),
     "RollcallBucketsUnowned": ({"rollcall_leases_unowned_buckets": "32x80"}, {"rollcall_leases_unowned_buckets": "32x2 0x80"}),
     "RollcallBacklogUnseen": ({LOOKED: "0x80"}, {LOOKED: "0+15x80"}),
+    "RollcallReadModelDrifts": ({PROMOTED: "0x40 1x40"}, {PROMOTED: "1x80"}),
 }

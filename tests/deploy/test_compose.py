@@ -87,7 +87,8 @@ def test_a_default_that_rollcall_has_too_is_the_same() -> None:
     for name, value in environment("edge").items():
         field = Settings.model_fields[name.lower()]
         if name in example() and not field.is_required():
-            assert value == str(field.default), name
+            # Blank counts as unset.
+            assert value == ("" if field.default is None else str(field.default)), name
 
 
 def test_the_addresses_lead_to_services() -> None:

@@ -15,6 +15,10 @@ from service.domain.change import (
     HoldPlaced,
     HoldReleased,
     InboxKey,
+    MemberCreated,
+    MemberEdited,
+    MemberErased,
+    MemberRemoved,
     Reason,
     Rules,
     TimePassed,
@@ -83,6 +87,23 @@ def hold(member_id: MemberId, read_version: int, reason: str = "unpaid") -> Hold
 
 def release(member_id: MemberId, read_version: int) -> HoldReleased:
     return HoldReleased(member_id=member_id, read_version=read_version, cause=ADMIN)
+
+
+def create(fields: dict[str, Any] | None = None, /, **given: Any) -> MemberCreated:
+    common = {"company_id": COMPANY, "member_id": MemberId(UUID(int=201)), "cause": ADMIN, **given}
+    return MemberCreated(fields={"name": "Anna"} if fields is None else fields, **common)
+
+
+def edit(member_id: MemberId, read_version: int, fields: dict[str, Any], company_id: CompanyId = COMPANY) -> MemberEdited:
+    return MemberEdited(member_id=member_id, read_version=read_version, cause=ADMIN, company_id=company_id, fields=fields)
+
+
+def take_out(member_id: MemberId, read_version: int) -> MemberRemoved:
+    return MemberRemoved(member_id=member_id, read_version=read_version, cause=ADMIN)
+
+
+def erase(member_id: MemberId, read_version: int) -> MemberErased:
+    return MemberErased(member_id=member_id, read_version=read_version, cause=ADMIN)
 
 
 def time_passed(member_id: MemberId, read_version: int) -> TimePassed:

@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from service.domain.change import SOURCE_FIELDS, VersionKind
-from service.domain.decide import Conflict, Refused, Stale, decide, source_version_of
+from service.domain.decide import decide, source_version_of
+from service.domain.decision import Conflict, Refused, Stale
 from service.domain.member import Member, Standing, UpstreamState
 from service.domain.transition import Transition, Unchanged
 from tests.domain.samples import (
@@ -393,3 +394,41 @@ class TestLocalChanges:
         again = time_passed(known.id, 2)
         assert decided(answer.after, again, rules(grace=2 * DAY)) == Unchanged(answer.after)
         assert applied(answer.after, again, rules(grace=2 * DAY), now=NOW + 2 * DAY).state is Standing.EXPIRED
+
+
+class TestChangedMeaning:
+    """What was told before the source's records came to mean something else proves nothing of what they say now."""
+
+    def known(self) -> Member:
+        return applied(None, upsert(7, {"name": "Anna", "email": "anna@example.org"}), rules(mapped_fields=frozenset({"name"})))
+
+    def test_the_same_record_of_a_snapshot_is_understood_anew(self) -> None:
+        known = self.known()
+        record = upsert(7, {"name": "Anna", "email": "anna@example.org"}, from_snapshot=True)
+        before = decided(known, record, rules(mapped_fields=frozenset({"name", "email"})), now=NOW + DAY)
+        after = decided(
+            known,
+            record,
+            rules(mapped_fields=frozenset({"name", "email"}), meaning_changed_at=NOW + timedelta(hours=1)),
+            now=NOW + DAY,
+        )
+
+        assert isinstance(before, Unchanged)
+        assert isinstance(after, Transition)
+        assert (after.after.email, after.after.version) == ("anna@example.org", known.version + 1)
+
+    def test_what_was_told_since_is_not_understood_anew(self) -> None:
+        known = self.known()
+        changed = rules(mapped_fields=frozenset({"name", "email"}), meaning_changed_at=NOW - timedelta(hours=1))
+
+        answer = decided(known, upsert(7, {"name": "Anna", "email": "anna@example.org"}, from_snapshot=True), changed)
+
+        assert isinstance(answer, Unchanged)
+
+    def test_a_repeated_event_stays_a_repeat(self) -> None:
+        known = self.known()
+        changed = rules(mapped_fields=frozenset({"name", "email"}), meaning_changed_at=NOW + timedelta(hours=1))
+
+        answer = decided(known, upsert(7, {"name": "Anna", "email": "anna@example.org"}), changed, now=NOW + DAY)
+
+        assert isinstance(answer, Unchanged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from service.domain.directories.mapping import (
     directory_mapping,
     mapped_record,
 )
+from service.domain.source_mapping import ABSENT, MEMBER_FIELDS
 from service.translation import to_change
 from tests.directory_rig import NESTED
 
@@ -261,3 +263,61 @@ def test_a_departure_has_the_hash_of_a_removal() -> None:
     envelope = Envelope(id="1", source="test", type="MEMBER_CHANGED", time=datetime.now(UTC))
     change = to_change(MemberChangedV1.from_json(orjson.dumps(body)), envelope)
     assert mapped(one(state="left")).source_hash == change.source_hash
+
+
+def plainly(described: dict[str, Any], record: dict[str, Any]) -> dict[str, object] | None:
+    """The rules of a record's fields as one would say them, field by field: what the quick way must come to."""
+    fields: dict[str, object] = {}
+    for contract_name, path in described["member"].items():
+        found = record.get(path, ABSENT)
+        if found is ABSENT:
+            continue
+        name = MEMBER_FIELDS[contract_name]
+        if isinstance(found, str) and not found.strip():
+            found = None
+        if name == "national_id" and isinstance(found, str):
+            found = found.replace("-", "").replace(" ", "") or None
+        if name == "state" and isinstance(found, str | int):
+            written = str(found).lower() if isinstance(found, bool) else str(found)
+            found = described["states"].get(written, found)
+            if found == "removed":
+                return None
+        fields[name] = found
+    return fields
+
+
+TIMELESS = {**FULL, "member": {name: path for name, path in FULL["member"].items() if not name.endswith("At")}}  # type: ignore[attr-defined]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.sampled_from(["", " ", "\t", "-", "0101-01 12", "left", "3", "active", "removed", "Anna", "\x1f", "\u2028", "ö"]),
+    st.text(max_size=5),
+    st.lists(st.integers(0, 3), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(0, 3), max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["kennitala", "name", "email", "phone", "state", "plan", "extra"]), VALUES))
+def test_the_quick_way_to_a_members_fields_comes_to_what_the_rules_say(told: dict[str, Any]) -> None:
+    record = {"id": 7, "updated_at": "2026-11-01T00:00:00Z", **told}
+    result = mapped_record(directory_mapping(TIMELESS), record)
+    if isinstance(result, Unmappable):
+        assert result.reason == "a field holds a NUL character"
+        assert b"\\u0000" in orjson.dumps(told)
+        return
+    expected = plainly(TIMELESS, record)
+    assert result.fields == expected
+    assert repr(result.fields) == repr(expected)
+    assert result.content == orjson.dumps(expected, option=orjson.OPT_SORT_KEYS)
+    assert result.source_hash == blake2b(result.content, digest_size=16).digest()
+
+
+@pytest.mark.parametrize("key", ["a", "Ö 7", "x" * 255, "\u200b", "\xa0", 7, -1, 2**70])
+def test_keys_that_are_keys(key: object) -> None:
+    assert mapped(one(id=key)).external_id == str(key)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\nb", "\x7f", "a\x85", "\x00", True, None, 1.5, ["a"]])
+def test_keys_that_are_none(key: object) -> None:
+    assert unmappable(one(id=key)).external_id is None

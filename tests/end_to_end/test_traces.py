@@ -294,7 +294,7 @@ async def test_commands_begin_traces_and_a_replayed_event_keeps_its_own(
         async with (
             clean_broker(rabbitmq_url),
             subscriber(rabbitmq_url) as seen,
-            running_service(database_url, rabbitmq_url, **environment) as service,
+            running_service(database_url, rabbitmq_url, "worker", "relay", "edge", **environment) as service,
         ):
             await service.says("worker takes messages")
             await service.says("edge takes webhooks")

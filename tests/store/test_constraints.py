@@ -58,6 +58,30 @@ ROWS: dict[str, dict[str, str]] = {
         "occurred_at": "now()",
     },
     "leases": {"resource": "'another'"},
+    "api_keys": {
+        "id": "gen_random_uuid()",
+        "company_id": f"'{COMPANY}'",
+        "name": "'a key'",
+        "sha256": "sha256('')",
+        "scopes": "array['read', 'admin']",
+        "created_by": "'operator'",
+    },
+    "idempotency_keys": {
+        "principal": "'operator'",
+        "key": "'another'",
+        "fingerprint": "''",
+        "status": "201",
+        "headers": "'{}'",
+        "body": "''",
+    },
+    "admin_events": {
+        "company_id": f"'{COMPANY}'",
+        "actor": "'operator'",
+        "action": "'key.issued'",
+        "subject_kind": "'key'",
+        "subject_id": "gen_random_uuid()",
+        "correlation_id": "'run'",
+    },
     "secret_grants": {"company_id": f"'{COMPANY}'", "reference": "'env:ROLLCALL_SECRET_ANOTHER'"},
     "webhooks": {"connection_id": f"'{OTHER_CONNECTION}'", "company_id": f"'{COMPANY}'", "scheme": "'github'"},
     "webhook_secrets": {"connection_id": f"'{CONNECTION}'", "company_id": f"'{COMPANY}'", "reference": "'file:granted'"},
@@ -85,10 +109,37 @@ ROWS: dict[str, dict[str, str]] = {
         "finished_at": "now()",
         "correlation_id": "'run'",
     },
+    "plan_changes": {
+        "member_id": f"'{MEMBER}'",
+        "company_id": f"'{COMPANY}'",
+        "change_type": "'APPLIED'",
+        "plan": "'gold'",
+        "effective_date_day": "'2026-11-23'",
+        "actor": "'tests'",
+        "correlation_id": "'run'",
+    },
+    "drift_runs": {
+        "job_id": f"'{KEY}'",
+        "read_model": "'another'",
+        "mode": "'full'",
+        "finished_at": "now()",
+        "verdict": "'clean'",
+        "correlation_id": "'run'",
+    },
+    "drift_findings": {"run_id": f"'{KEY}'", "key": "'another'", "what": "'drift'", "reason": "'state'"},
+    "drift_streaks": {"read_model": "'another'"},
+    "schedules": {
+        "company_id": f"'{COMPANY}'",
+        "kind": "'scan'",
+        "subject_id": "gen_random_uuid()",
+        "interval_ms": "60000",
+        "next_run_at": "now()",
+    },
     "sync_entries": {"log_id": f"'{KEY}'", "what": "'added'"},
     "sync_staging": {"job_id": f"'{KEY}'", "reading": "1", "external_id": "'a'", "source_hash": "''", "content": "''"},
     "sync_delta": {"job_id": f"'{KEY}'", "place": "2", "what": "'added'", "was_live": "false"},
 }
+PLANNED = {"pending_plan": "'gold'", "pending_start": "current_date"}
 OPEN_RUN = {"status": "'pending'", "finished_at": "null"}
 OPEN_QUARANTINE = {"status": "'quarantined'"}
 REVIEWED = {"review": "'approved'", "reviewed_at": "now()", "reviewed_by": "'somebody'"}
@@ -98,6 +149,49 @@ BEGUN = {"attempts": "1", "started_at": "now()", "heartbeat_at": "now()"}
 
 # constraint -> the table and what breaks it
 BROKEN: dict[str, tuple[str, dict[str, str]]] = {
+    "pending_dates_are_finite": ("members", {"pending_plan": "'gold'", "pending_start": "'infinity'"}),
+    "pending_dates_are_of_a_pending_plan": ("members", {"pending_expires_at": "now()"}),
+    "pending_plan_has_a_name": ("members", {"pending_plan": "''", "pending_start": "current_date"}),
+    "plan_changes_actor_check": ("plan_changes", {"actor": "''"}),
+    "plan_changes_applied": ("plan_changes", {"effective_date_day": "'2026-11-22'"}),
+    "plan_changes_change_type_check": ("plan_changes", {"change_type": "'REVERTED'"}),
+    "plan_changes_company_id_fkey": ("plan_changes", {"company_id": "gen_random_uuid()"}),
+    "plan_changes_effective_date_day_check": ("plan_changes", {"effective_date_day": "'infinity'"}),
+    "plan_changes_expires_at_check": ("plan_changes", {"expires_at": "'infinity'"}),
+    "plan_changes_member_id_fkey": ("plan_changes", {"member_id": "gen_random_uuid()"}),
+    "plan_changes_pkey": ("plan_changes", {"id": "1000"}),
+    "plan_changes_plan_check": ("plan_changes", {"plan": "''"}),
+    "drift_counts_count": ("drift_runs", {"compared": "1", "out_of_sync": "2"}),
+    "drift_findings_pkey": ("drift_findings", {"key": "'known'"}),
+    "drift_findings_reason_check": ("drift_findings", {"reason": "''"}),
+    "drift_findings_run_id_fkey": ("drift_findings", {"run_id": "gen_random_uuid()"}),
+    "drift_findings_what_check": ("drift_findings", {"what": "'guess'"}),
+    "drift_runs_by_job": ("drift_runs", {"read_model": "'audit'"}),
+    "drift_runs_error_check": ("drift_runs", {"error": "''"}),
+    "drift_runs_job_id_fkey": ("drift_runs", {"job_id": "gen_random_uuid()"}),
+    "drift_runs_mode_check": ("drift_runs", {"mode": "'some'"}),
+    "drift_runs_pkey": ("drift_runs", {"id": f"'{KEY}'"}),
+    "drift_runs_read_model_check": ("drift_runs", {"read_model": "''"}),
+    "drift_runs_verdict_check": ("drift_runs", {"verdict": "'fine'"}),
+    "drift_streaks_breaches_check": ("drift_streaks", {"breaches": "-1"}),
+    "drift_streaks_pkey": ("drift_streaks", {"read_model": "'audit'"}),
+    "finished_is_judged": ("drift_runs", {"verdict": "null"}),
+    "only_breaches_are_promoted": ("drift_runs", {"promoted": "true"}),
+    "promoted_after_breaches": ("drift_streaks", {"promoted": "true"}),
+    "cron_expressions_have_a_time_zone": ("schedules", {"interval_ms": "null", "cron": "'0 0 * * *'"}),
+    "either_an_interval_or_a_cron_expression": ("schedules", {"interval_ms": "null"}),
+    "schedules_by_subject": ("schedules", {"company_id": "null", "kind": "'expiry'", "subject_id": "null"}),
+    "schedules_company_id_fkey": ("schedules", {"company_id": "gen_random_uuid()"}),
+    "schedules_cron_check": ("schedules", {"interval_ms": "null", "cron": "''", "time_zone": "'UTC'"}),
+    "schedules_interval_ms_check": ("schedules", {"interval_ms": "999"}),
+    "schedules_kind_check": ("schedules", {"kind": "'unheard_of'"}),
+    "schedules_last_run_at_check": ("schedules", {"last_run_at": "'infinity'"}),
+    "schedules_next_run_at_check": ("schedules", {"next_run_at": "'-infinity'"}),
+    "schedules_of_companies_have_a_subject": ("schedules", {"subject_id": "null"}),
+    "schedules_parameters_check": ("schedules", {"parameters": "'[]'"}),
+    "schedules_pkey": ("schedules", {"id": f"'{KEY}'"}),
+    "schedules_skipped_check": ("schedules", {"skipped": "-1"}),
+    "schedules_time_zone_check": ("schedules", {"interval_ms": "null", "cron": "'0 0 * * *'", "time_zone": "''"}),
     "companies_grace_days_check": ("companies", {"grace_days": "3651"}),
     "companies_name_check": ("companies", {"name": "''"}),
     "companies_name_key": ("companies", {"name": "'Company'"}),
@@ -155,6 +249,24 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "failure_is_explained": ("outbox", {"attempts": "1", "next_attempt_at": "now()"}),
     "outbox_pkey": ("outbox", {"id": "1000"}),
     "held_until_some_time": ("leases", {"holder": "gen_random_uuid()"}),
+    "api_keys_company_id_fkey": ("api_keys", {"company_id": "gen_random_uuid()"}),
+    "api_keys_created_by_check": ("api_keys", {"created_by": "''"}),
+    "api_keys_expires_at_check": ("api_keys", {"expires_at": "'infinity'"}),
+    "api_keys_name_check": ("api_keys", {"name": "''"}),
+    "api_keys_pkey": ("api_keys", {"id": f"'{KEY}'"}),
+    "api_keys_scopes_check": ("api_keys", {"scopes": "array['root']"}),
+    "api_keys_sha256_check": ("api_keys", {"sha256": "''"}),
+    "revocation_is_whole": ("api_keys", {"revoked_at": "now()"}),
+    "idempotency_keys_headers_check": ("idempotency_keys", {"headers": "'[]'"}),
+    "idempotency_keys_key_check": ("idempotency_keys", {"key": "''"}),
+    "idempotency_keys_pkey": ("idempotency_keys", {"key": "'known'"}),
+    "idempotency_keys_status_check": ("idempotency_keys", {"status": "409"}),
+    "admin_events_action_check": ("admin_events", {"action": "'issued'"}),
+    "admin_events_actor_check": ("admin_events", {"actor": "''"}),
+    "admin_events_changes_check": ("admin_events", {"changes": "'[]'"}),
+    "admin_events_company_id_fkey": ("admin_events", {"company_id": "gen_random_uuid()"}),
+    "admin_events_pkey": ("admin_events", {"id": "1000"}),
+    "archival_is_whole": ("connections", {"archived_at": "now()"}),
     "leases_pkey": ("leases", {"resource": "'relay/0'"}),
     "secret_grants_company_id_fkey": ("secret_grants", {"company_id": "gen_random_uuid()"}),
     "secret_grants_pkey": ("secret_grants", {"reference": "'file:known'"}),
@@ -227,6 +339,9 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
 CARRIERS = {"connections_id_company_id_key", "webhooks_connection_id_company_id_key"}
 # The other half of a rule that has two.
 ALSO_BROKEN = [
+    ("api_keys_scopes_check", "api_keys", {"scopes": "array[]::text[]"}),
+    ("revocation_is_whole", "api_keys", {"revoked_by": "'operator'"}),
+    ("archival_is_whole", "connections", {"archived_by": "'operator'"}),
     ("connections_mapped_fields_check", "connections", {"mapped_fields": "array['name', 'shoe_size']"}),
     ("companies_grace_days_check", "companies", {"grace_days": "-1"}),
     ("hold_is_dated", "members", {"held_at": "now()"}),
@@ -255,6 +370,10 @@ ALSO_BROKEN = [
     ("running_is_leased", "jobs", {"lease_holder": "gen_random_uuid()"}),
     ("running_is_leased", "jobs", {"state": "'running'", **LEASED, **BEGUN, "lease_expires_at": "null"}),
     ("success_has_a_result", "jobs", {"state": "'partial'", **ENDED, "result": "'{}'", "error": "'but'"}),
+    ("either_an_interval_or_a_cron_expression", "schedules", {"cron": "'0 0 * * *'", "time_zone": "'UTC'"}),
+    ("cron_expressions_have_a_time_zone", "schedules", {"time_zone": "'UTC'"}),
+    ("schedules_interval_ms_check", "schedules", {"interval_ms": "367 * 86400000::bigint"}),
+    ("pending_dates_are_finite", "members", {**PLANNED, "pending_expires_at": "'infinity'"}),
     ("ended_is_dated", "jobs", {"state": "'failed'", "error": "'away'", "resend_at": "null"}),
 ]
 
@@ -273,7 +392,11 @@ select indexrelid::regclass::text from pg_index where indisunique and indrelid::
 
 def insert(table: str, **changed: str) -> str:
     row = ROWS[table] | changed
-    override = " overriding system value" if "id" in changed and table in ("member_events", "outbox", "sync_entries") else ""
+    override = (
+        " overriding system value"
+        if "id" in changed and table in ("admin_events", "member_events", "outbox", "plan_changes", "sync_entries")
+        else ""
+    )
     return f"insert into {table} ({', '.join(row)}){override} values ({', '.join(row.values())})"
 
 
@@ -291,6 +414,9 @@ async def connection(module_database_url: str) -> AsyncIterator[Any]:
     await connection.execute(insert("inbox", message_id="'1'"))
     await connection.execute(insert("outbox", id="1000"))
     await connection.execute(insert("leases", resource="'relay/0'"))
+    await connection.execute(insert("api_keys", id=f"'{KEY}'"))
+    await connection.execute(insert("idempotency_keys", key="'known'"))
+    await connection.execute(insert("admin_events", id="1000"))
     await connection.execute(insert("connections", id=f"'{OTHER_CONNECTION}'", name="'second'"))
     await connection.execute(insert("secret_grants", reference="'file:granted'"))
     await connection.execute(insert("secret_grants", reference="'file:known'"))
@@ -305,6 +431,11 @@ async def connection(module_database_url: str) -> AsyncIterator[Any]:
     await connection.execute(insert("sync_log", **OPEN_QUARANTINE))
     await connection.execute(insert("sync_entries", id="1000"))
     await connection.execute(insert("sync_delta", place="1"))
+    await connection.execute(insert("plan_changes", id="1000", effective_date_day="'2026-11-22'"))
+    await connection.execute(insert("drift_runs", id=f"'{KEY}'", read_model="'audit'"))
+    await connection.execute(insert("drift_findings", key="'known'"))
+    await connection.execute(insert("drift_streaks", read_model="'audit'"))
+    await connection.execute(insert("schedules", id=f"'{KEY}'", kind="'expiry'", company_id="null", subject_id="null"))
     yield connection
     await transaction.rollback()
     await connection.close()

@@ -19,13 +19,26 @@ from service.domain.change import InboxKey
 from service.domain.directories.guard import RemovalLimits
 from service.domain.member import Member
 from service.domain.outbox import ClaimedMessage
+from service.store.admin_events import AdminEvent
+from service.store.api_keys import ApiKeyRow, UsableKey
+from service.store.audited_members import AuditDifference, AuditedMember
 from service.store.companies import CompanyRow
 from service.store.connections import ConnectionRow, DirectoryRow
+from service.store.directories import DirectoryView, LiveMember
+from service.store.drift_findings import DriftFinding
+from service.store.drift_runs import DriftRunRow
+from service.store.drift_streaks import DriftStreakRow
+from service.store.due_members import DueMember, PendingMember
+from service.store.idempotency_keys import KeptAnswer
 from service.store.jobs import ClaimedJob, JobNotice, JobRow
 from service.store.leases import Ownership
 from service.store.member_events import PastEvent
+from service.store.member_history import PastVersion
+from service.store.member_views import MemberView, VerifiedMember
 from service.store.outbox import Backlog, Due, Found, RefusalReason
+from service.store.plan_changes import PlanChangeRow
 from service.store.queries import REGISTRY, queries
+from service.store.schedules import DueSchedule, ScheduleRow
 from service.store.secret_grants import SecretGrant
 from service.store.sync_delta import DeltaCount, DeltaRow
 from service.store.sync_entries import SyncEntry
@@ -38,15 +51,35 @@ MODULES = [import_module(f"service.store.{module.name}") for module in pkgutil.i
 
 # What the function of a query makes of its rows: a row type by name, a row type by position, or the columns that it reads.
 BY_NAME: dict[tuple[str, str], Any] = {
+    ("admin_events", "list_admin_events"): AdminEvent,
+    ("api_keys", "insert_api_key"): ApiKeyRow,
+    ("api_keys", "find_api_key"): UsableKey,
+    ("api_keys", "list_api_keys"): ApiKeyRow,
+    ("api_keys", "show_api_key"): ApiKeyRow,
+    ("audited_members", "compare_with_audit"): AuditDifference,
+    ("audited_members", "list_audited"): AuditedMember,
     ("companies", "insert_company"): CompanyRow,
     ("companies", "list_companies"): CompanyRow,
     ("companies", "find_company"): CompanyRow,
+    ("companies", "page_companies"): CompanyRow,
+    ("companies", "lock_company"): CompanyRow,
+    ("companies", "change_company"): CompanyRow,
     ("connections", "insert_connection"): ConnectionRow,
     ("connections", "list_connections"): ConnectionRow,
     ("connections", "insert_directory"): ConnectionRow,
     ("connections", "find_directory"): DirectoryRow,
     ("connections", "removal_limits"): RemovalLimits,
+    ("directories", "page_directories"): DirectoryView,
+    ("directory_drift", "read_records_at"): DeltaRow,
+    ("directories", "show_directory"): DirectoryView,
+    ("directories", "list_live_members"): LiveMember,
+    ("drift_findings", "list_drift_findings"): DriftFinding,
+    ("drift_runs", "find_drift_run"): DriftRunRow,
+    ("drift_runs", "list_drift_runs"): DriftRunRow,
+    ("drift_streaks", "lock_drift_streak"): DriftStreakRow,
+    ("idempotency_keys", "find_answer"): KeptAnswer,
     ("jobs", "claim_job"): ClaimedJob,
+    ("jobs", "insert_jobs"): JobNotice,
     ("jobs", "move_jobs"): JobNotice,
     ("jobs", "find_job"): JobRow,
     ("jobs", "list_jobs"): JobRow,
@@ -56,8 +89,23 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("outbox", "list_refusals"): RefusalReason,
     ("outbox", "measure_backlog"): Backlog,
     ("outbox", "read_backlog"): Backlog,
+    ("due_members", "list_ended_memberships"): DueMember,
+    ("due_members", "list_ended_graces"): DueMember,
+    ("due_members", "list_pending_plans"): PendingMember,
+    ("plan_changes", "list_plan_changes"): PlanChangeRow,
+    ("schedules", "claim_due_schedules"): DueSchedule,
+    ("schedules", "find_schedule"): ScheduleRow,
+    ("schedules", "list_schedules"): ScheduleRow,
     ("member_events", "list_events_of_member"): PastEvent,
     ("member_events", "list_events_since"): PastEvent,
+    ("member_history", "list_history"): PastVersion,
+    ("member_views", "find_member"): VerifiedMember,
+    ("member_views", "list_members"): MemberView,
+    ("member_views", "list_members_by_national_id"): MemberView,
+    ("member_views", "list_members_by_plan"): MemberView,
+    ("member_views", "list_members_by_state"): MemberView,
+    ("member_views", "list_members_of_connection"): MemberView,
+    ("member_views", "search_members"): MemberView,
     ("members", "lock_members"): Member,
     ("members", "read_members"): Member,
     ("secret_grants", "list_secret_grants"): SecretGrant,
@@ -81,6 +129,8 @@ BY_POSITION: dict[tuple[str, str], Any] = {
 }
 JOB_FACTS = {"id": "uuid", "state": "text", "attempts": "int4", "lease_fence": "int8", "cancel_requested": "bool"}
 COLUMNS: dict[tuple[str, str], dict[str, str]] = {
+    ("audited_members", "page_members"): {"id": "uuid"},
+    ("audited_members", "sample_members"): {"id": "uuid"},
     ("companies", "grace_of_companies"): {"id": "uuid", "grace_days": "int4"},
     ("connections", "rules_of_connections"): {
         "id": "uuid",
@@ -89,9 +139,17 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
         "version_kind": "text",
         "mapped_fields": "text[]",
         "status": "text",
+        "meaning_changed_at": "timestamptz",
     },
+    ("directories", "list_live_directories"): {"id": "uuid", "name": "text"},
+    ("due_members", "lock_free_members"): {"id": "uuid"},
+    ("retention", "list_outdated_syncs"): {"id": "uuid"},
+    ("jobs", "list_run_slots"): {"schedule_id": "uuid"},
     ("jobs", "lock_due_jobs"): JOB_FACTS,
     ("jobs", "lock_job"): JOB_FACTS,
+    ("plan_changes", "try_lock_plan_changes"): {"id": "uuid"},
+    ("plan_changes", "list_applied_plan_changes"): {"member_id": "uuid"},
+    ("plan_changes", "find_open_plan_change"): {"plan": "text", "effective_date_day": "date", "expires_at": "timestamptz"},
     ("leases", "select_live_relays"): {"holder": "uuid"},
     ("leases", "renew_buckets"): {"resource": "text", "fence": "int8"},
     ("leases", "find_lapsed_buckets"): {"resource": "text"},

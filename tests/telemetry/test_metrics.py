@@ -56,6 +56,7 @@ def everything() -> Metrics:
     metrics.dependency("database", used_by="worker", up=True)
     metrics.webhook_answered(202, 0.003)
     metrics.webhook_refused(401, "mismatch")
+    metrics.admin_answered("POST /sync", 202, 0.01)
     metrics.message_settled("rollcall.webhooks", "acked", 0.004)
     metrics.changes_applied(["applied", "applied", "stale"], 0.02)
     metrics.applying_failed(1.5, unavailable=True)

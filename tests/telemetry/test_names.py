@@ -42,7 +42,7 @@ def test_spans_and_attributes_are_named_in_one_place() -> None:
 def test_every_statement_has_a_name_of_its_own() -> None:
     found = [statement_name(query.sql) for query in REGISTRY.values()]
     assert {name.summary for name in found} == {f"{table}.{query}" for table, query in REGISTRY}
-    assert {name.operation for name in found} == {"SELECT", "INSERT", "UPDATE", "DELETE"}
+    assert {name.operation for name in found} == {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"}
 
 
 def test_operations_are_those_of_the_statements() -> None:

@@ -70,7 +70,8 @@ async def test_a_process_tells_what_it_did_with_every_webhook_message_change_and
     async with (
         clean_broker(rabbitmq_url),
         subscriber(rabbitmq_url) as seen,
-        running_service(database_url, rabbitmq_url, SECRETS_DIR=str(secrets)) as service,
+        # Without a ticker, whose messages come when they come.
+        running_service(database_url, rabbitmq_url, "worker", "relay", "edge", SECRETS_DIR=str(secrets)) as service,
     ):
         upstream, sender = await Upstream.register(database_url), await Sender.register(database_url)
         await service.says("worker takes messages")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from service.domain.change import normalise_national_id
+from service.domain.directories.record_times import instant_of
 from service.domain.source_hash import content_of, hash_of, within_calendar
 from service.domain.source_mapping import (
     ABSENT,
@@ -23,7 +24,6 @@ from service.domain.source_mapping import (
     REMOVED,
     InvalidMapping,
     Path,
-    counted_time,
     find,
     microseconds,
     parse_member,
@@ -53,7 +53,6 @@ _MAX_CONTENT_BYTES: Final = 80 * 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Where JSON escapes a NUL; an even number of backslashes before it is text about one.
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_DATE_LENGTH: Final = len("2026-11-22")
 
 
 class _Kind(IntEnum):
@@ -64,6 +63,10 @@ class _Kind(IntEnum):
     STATE = 2
     FIRST_INSTANT = 3
     LAST_INSTANT = 4
+
+
+def _only_step(path: Path) -> str | None:
+    return path[0] if len(path) == 1 else None
 
 
 def _kind(name: str) -> _Kind:
@@ -94,10 +97,13 @@ class DirectoryMapping:
     states: Mapping[str, str] = field(default_factory=dict)
     # `member`, made ready once: the field, its path, the path's only step where it has one, and what kind of field it is.
     steps: tuple[tuple[str, Path, str | None, _Kind], ...] = field(init=False, repr=False, compare=False)
+    # The only step to the key, where it has one.
+    key_step: str | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        steps = ((name, path, path[0] if len(path) == 1 else None, _kind(name)) for name, path in self.member.items())
+        steps = ((name, path, _only_step(path), _kind(name)) for name, path in self.member.items())
         object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "key_step", _only_step(self.external_id))
 
     @property
     def mapped_fields(self) -> list[str]:
@@ -200,17 +206,18 @@ DEFAULT_MAPPING: Final = directory_mapping(DEFAULT_SETTINGS)
 
 def mapped_record(mapping: DirectoryMapping, record: Mapping[str, object]) -> MappedRecord | Unmappable:
     """The member that a record means."""
-    external_id = find(record, mapping.external_id)
+    step = mapping.key_step
+    external_id = find(record, mapping.external_id) if step is None else record.get(step)
     # Keys that are numbers at their source are texts here, as in the URLs that carry them.
     if isinstance(external_id, int) and not isinstance(external_id, bool):
         external_id = str(external_id)
-    if not isinstance(external_id, str) or not external_id or len(external_id) > _LONGEST_KEY or _CONTROL.search(external_id):
+    if not _is_key(external_id):
         rule = f"a text of 1 to {_LONGEST_KEY} characters without control characters, or a whole number"
         return Unmappable(None, f"{written(mapping.external_id)}: the key must be {rule}")
     try:
         fields = _fields(mapping, record)
-        updated_at = _updated_at(mapping, record)
-        version = _version(mapping, record, updated_at)
+        updated_at = None if mapping.updated_at is None else _updated_at(mapping.updated_at, mapping, record)
+        version = _version(mapping, record, updated_at) if mapping.version is not None or updated_at is not None else None
         content = content_of(fields)
     except ValueError as error:
         return Unmappable(external_id, str(error))
@@ -223,10 +230,18 @@ def mapped_record(mapping: DirectoryMapping, record: Mapping[str, object]) -> Ma
     return MappedRecord(external_id, content, hash_of(content), fields, updated_at, version)
 
 
+def _is_key(value: object) -> TypeGuard[str]:
+    # What is printable has no control characters, and that is known sooner.
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_KEY and (value.isprintable() or not _CONTROL.search(value))
+
+
 def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str, object] | None:
     fields: dict[str, object] = {}
     for name, path, step, kind in mapping.steps:
         value = find(record, path) if step is None else record.get(step, ABSENT)
+        if kind is _PLAIN and type(value) is str and value and not value.isspace():
+            fields[name] = value
+            continue
         if value is ABSENT:
             continue
         if isinstance(value, str) and (not value or value.isspace()):
@@ -241,7 +256,7 @@ def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str
             if value == REMOVED:
                 return None
         else:
-            instant = _instant(value, mapping, path, last=kind is _LAST)
+            instant = instant_of(value, path, mapping.time_unit, mapping.zone, last=kind is _LAST)
             value = value if instant is None else within_calendar(instant)
         fields[name] = value
     return fields
@@ -253,12 +268,10 @@ def _state(mapping: DirectoryMapping, value: object) -> object:
     return mapping.states.get(str(value), value) if isinstance(value, str | int) else value
 
 
-def _updated_at(mapping: DirectoryMapping, record: Mapping[str, object]) -> datetime | None:
-    if mapping.updated_at is None:
-        return None
-    instant = _instant(find(record, mapping.updated_at), mapping, mapping.updated_at)
+def _updated_at(path: Path, mapping: DirectoryMapping, record: Mapping[str, object]) -> datetime:
+    instant = instant_of(find(record, path), path, mapping.time_unit, mapping.zone)
     if instant is None:
-        raise ValueError(f"{written(mapping.updated_at)}: must be an RFC 3339 time with its offset")
+        raise ValueError(f"{written(path)}: must be an RFC 3339 time with its offset")
     return instant
 
 
@@ -271,31 +284,3 @@ def _version(mapping: DirectoryMapping, record: Mapping[str, object], updated_at
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_VERSION:
         raise ValueError(f"{written(mapping.version)}: the version must be a whole number of at most 63 bits")
     return value
-
-
-def _instant(value: object, mapping: DirectoryMapping, path: Path, *, last: bool = False) -> datetime | None:
-    """The instant in UTC; None where it is no time at all, which the contract says better. A date is its first or last instant."""
-    if mapping.time_unit is not None:
-        try:
-            return counted_time(int(value) if isinstance(value, str) and value.isdecimal() else value, mapping.time_unit)
-        except ValueError as error:
-            raise ValueError(f"{written(path)}: {error}") from None
-    if not isinstance(value, str):
-        return None
-    try:
-        if len(value) == _DATE_LENGTH:
-            instant = datetime.combine(date.fromisoformat(value), time.max if last else time.min)
-        else:
-            instant = datetime.fromisoformat(value.upper())
-    except ValueError:
-        return None
-    if instant.tzinfo is UTC:
-        return instant
-    if instant.tzinfo is None:
-        if mapping.zone is None:
-            raise ValueError(f"{written(path)}: a time without its offset; the mapping's timeZone says which is meant")
-        instant = instant.replace(tzinfo=mapping.zone)
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        return None

@@ -28,12 +28,13 @@ _SERVER_ERROR: Final = 500
 class RequestTrace:
     """One request from its first byte to its answer; what it logs meanwhile says which request it was."""
 
-    __slots__ = ("_began", "_begun", "_method", "_note", "_route", "_tracing", "correlation_id", "traced", "tracestate")
+    __slots__ = ("_began", "_begun", "_method", "_note", "_tracing", "correlation_id", "route", "traced", "tracestate")
 
     def __init__(self, tracing: Tracing, scope: Scope, route: str) -> None:
         self._tracing = tracing
         self._method: str = scope["method"]
-        self._route = route
+        # Its pattern; whoever learns it late says so before it begins.
+        self.route = route
         self._began = time_ns()
         self._begun = False
         self._note: dict[str, str | int] = {names.URL_SCHEME: scope.get("scheme", "http")}
@@ -50,7 +51,7 @@ class RequestTrace:
         """Begin its span, late: below its sender's, who is verified, or without one as the root of a trace."""
         self._begun = True
         self.tracestate = tracestate
-        name = names.request_span(self._method, self._route)
+        name = names.request_span(self._method, self.route)
         self.traced = self._tracing.start(name, SpanKind.SERVER, traceparent, tracestate=tracestate, began=self._began)
         handle(Handling(self.correlation_id, self.traced))
 
@@ -63,13 +64,20 @@ class RequestTrace:
         if not self._begun:
             self.begin(None, None)
 
+    def told(self) -> list[tuple[bytes, bytes]]:
+        """The headers by which whoever asked finds it again."""
+        headers = [(b"x-correlation-id", self.correlation_id.encode())]
+        if self.traced.traceparent is not None:
+            headers.append((b"traceresponse", self.traced.traceparent.encode()))
+        return headers
+
     def end(self, status: int | None, error: str | None = None) -> None:
         """It is over; without a status it has no answer."""
         self.answers()
         if self.traced.span is None:
             return
         self._note[names.HTTP_REQUEST_METHOD] = self._method if self._method in names.HTTP_METHODS else names.OTHER_HTTP_METHOD
-        self._note[names.HTTP_ROUTE] = self._route
+        self._note[names.HTTP_ROUTE] = self.route
         self._note[names.CORRELATION_ID] = self.correlation_id
         if status is not None:
             self._note[names.HTTP_STATUS_CODE] = status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
@@ -36,6 +36,7 @@ class HttpServer:
         port: int,
         *,
         webhooks: ASGIApp | None = None,
+        admin: ASGIApp | None = None,
         trusted_proxies: str = "127.0.0.1",
     ) -> None:
         try:
@@ -44,6 +45,8 @@ class HttpServer:
             message = f"HOST, PORT: cannot listen on {host}:{port} ({error.strerror})"
             raise SettingsError(message) from None
         app: ASGIApp = Starlette(routes=list(routes))
+        if admin is not None:
+            app = _with_admin(admin, app, frozenset(route.path for route in routes))
         config = uvicorn.Config(
             app if webhooks is None else _with_webhooks(webhooks, app),
             http=BoundedProtocol,
@@ -76,6 +79,15 @@ class HttpServer:
             raise RuntimeError("the HTTP server ended by itself")
         finally:
             self._socket.close()
+
+
+def _with_admin(admin: ASGIApp, rest: ASGIApp, of_the_rest: Collection[str]) -> ASGIApp:
+    """Probes stay with themselves, whatever becomes of the admin API; every other path is its."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (rest if scope["path"] in of_the_rest else admin)(scope, receive, send)
+
+    return app
 
 
 def _with_webhooks(webhooks: ASGIApp, rest: ASGIApp) -> ASGIApp:

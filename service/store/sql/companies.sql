@@ -22,6 +22,27 @@ select id, name, time_zone, grace_days, created_at
 from companies
 where id::text = $1::text or name = $1::text;
 
+-- name: page_companies
+-- By id, which stays, from above the last one of the page before.
+select id, name, time_zone, grace_days, created_at
+from companies
+where $1::uuid is null or id > $1
+order by id
+limit $2;
+
+-- name: lock_company
+-- A company that is about to be changed.
+select id, name, time_zone, grace_days, created_at
+from companies
+where id = $1
+for no key update;
+
+-- name: change_company
+update companies
+set name = $2, time_zone = $3, grace_days = $4
+where id = $1
+returning id, name, time_zone, grace_days, created_at;
+
 -- name: grace_of_companies
 -- The days of grace that hold in the named companies.
 select id, coalesce(grace_days, $2::integer) as grace_days

@@ -1,6 +1,7 @@
 -- name: rules_of_connections
 -- What the named connections fixed, and their companies' days of grace.
-select c.id, c.company_id, coalesce(k.grace_days, $2::integer) as grace_days, c.version_kind, c.mapped_fields, c.status
+select c.id, c.company_id, coalesce(k.grace_days, $2::integer) as grace_days, c.version_kind, c.mapped_fields, c.status,
+    c.meaning_changed_at
 from connections c
 join companies k on k.id = c.company_id
 where c.id = any($1::uuid[]);

@@ -7,6 +7,26 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', clock_timestamp() + $
 on conflict do nothing
 returning created_at;
 
+-- name: insert_jobs
+-- Many of them, each for a slot; those that something stands in the way of are missing from the answer.
+insert into jobs (
+    id, company_id, kind, subject_id, parameters, schedule_id, slot, requested_by, correlation_id, traceparent, state, resend_at
+)
+select
+    id, company_id, kind, subject_id, parameters, schedule_id, slot, requested_by, correlation_id, traceparent, 'queued',
+    clock_timestamp() + $11::interval
+from unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::jsonb[], $6::uuid[], $7::timestamptz[], $8::text[], $9::text[], $10::text[]
+) as new (id, company_id, kind, subject_id, parameters, schedule_id, slot, requested_by, correlation_id, traceparent)
+on conflict do nothing
+returning id, company_id, kind, subject_id, correlation_id, traceparent, created_at as said_at;
+
+-- name: list_run_slots
+-- The schedules of which this slot has had its job.
+select j.schedule_id
+from unnest($1::uuid[], $2::timestamptz[]) as due (schedule_id, slot)
+join jobs j using (schedule_id, slot);
+
 -- name: find_active_job
 -- What stands in the way of another: the job of that slot, or the one that is queued or running for that subject.
 select id from jobs

@@ -58,3 +58,18 @@ select
     count(*) filter (where resource like 'relay/%') as owned
 from leases
 where expires_at > clock_timestamp();
+
+-- name: take_lease
+-- A holder that comes back after its end takes its own lease over; nothing where it is another's.
+insert into leases as l (resource, holder, fence, expires_at)
+values ($1, $2::uuid, 1, clock_timestamp() + $3::interval)
+on conflict (resource) do update set holder = excluded.holder, fence = l.fence + 1, expires_at = excluded.expires_at
+    where l.expires_at <= clock_timestamp() or l.holder = excluded.holder
+returning fence;
+
+-- name: renew_lease
+update leases set expires_at = clock_timestamp() + $4::interval where resource = $1 and holder = $2 and fence = $3
+returning true;
+
+-- name: release_lease
+update leases set holder = null, expires_at = '-infinity' where resource = $1 and holder = $2 and fence = $3;

@@ -35,3 +35,7 @@ left join connections c on c.id = s.connection_id and c.status <> 'archived'
 where $1::uuid is null or g.company_id = $1
 group by k.name, g.company_id, g.reference
 order by k.name, g.reference;
+
+-- name: is_granted
+-- Whether a company may refer to this secret.
+select exists (select from secret_grants where company_id = $1 and reference = $2 and revoked_at is null);

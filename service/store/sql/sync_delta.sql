@@ -23,7 +23,7 @@ from (
             when s.source_hash = $4 then 'left'
             when m.id is null or m.version = 0 then 'added'
             when m.upstream_state = 'removed' then 'reactivated'
-            when s.source_hash is distinct from m.source_hash then 'updated'
+            when s.source_hash is distinct from m.source_hash or m.is_of_another_meaning then 'updated'
             else 'touched'
         end as what,
         coalesce(s.external_id, m.external_id) as external_id,
@@ -34,7 +34,9 @@ from (
         s.updated_at, s.reason
     from (select * from sync_staging where job_id = $1 and reading = 1) s
     full join (
-        select id, external_id, source_hash, source_version, upstream_state, upstream_applied_at, version
+        select id, external_id, source_hash, source_version, upstream_state, upstream_applied_at, version,
+            -- What is remembered is of the records as they were understood then.
+            coalesce(upstream_applied_at < (select meaning_changed_at from connections where id = $2), false) as is_of_another_meaning
         from members
         where connection_id = $2
     ) m on m.external_id = s.external_id
@@ -43,7 +45,7 @@ from (
             then $3::boolean and m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $5::timestamptz, true)
         when s.reason is not null then true
         when m.id is null then s.source_hash <> $4::bytea or s.version is not null
-        else s.source_hash is distinct from m.source_hash or coalesce(s.version > m.source_version, false)
+        else s.source_hash is distinct from m.source_hash or m.is_of_another_meaning or coalesce(s.version > m.source_version, false)
     end
 ) d;
 

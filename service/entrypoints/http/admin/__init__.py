@@ -1,0 +1,1 @@
+"""The admin API: companies, directories, members, syncs, jobs and keys over HTTP, behind keys with scopes."""

@@ -1,0 +1,154 @@
+"""Jobs: how they go, and what somebody decides about them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Final, assert_never
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from service.actions.audit_change import Author, audit_change
+from service.actions.cancel_job import cancel_job
+from service.actions.enqueue_job import AlreadyRunning, Enqueued
+from service.actions.remove_connection import approve_removal
+from service.actions.request_sync import CONNECTION_REMOVAL
+from service.actions.review_job import NotQuarantined, Rejected
+from service.actions.review_sync import approve_sync, reject_sync
+from service.domain.jobs import CancelAsked, Ended, JobId, JobState, Transition
+from service.entrypoints.http.admin.api_model import Listed
+from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
+from service.entrypoints.http.admin.job_models import Job, StartedJob, shown_job
+from service.entrypoints.http.admin.paging import Cursor, Page
+from service.entrypoints.http.admin.principal import Principal, Syncer, Watcher
+from service.entrypoints.http.admin.problems import ProblemError
+from service.entrypoints.http.admin.route import admin_router
+from service.entrypoints.http.admin.setting import Db
+from service.store.database import Tx
+from service.store.jobs import JobRow, PageEnd, find_job, list_jobs_of_company
+
+__all__ = ["router"]
+
+router: Final = admin_router("jobs")
+
+_PAGES: Final = Cursor("jobs", (datetime, UUID))
+
+
+@router.get("/sync/jobs", summary="List jobs")
+async def list_all(
+    principal: Watcher,
+    db: Db,
+    page: Page,
+    kind: Annotated[str | None, Query(max_length=50, description="Only these, such as directory_sync.")] = None,
+    state: Annotated[JobState | None, Query(description="Only these.")] = None,
+) -> Listed[Job]:
+    """The company's jobs, the newest first."""
+    after = _PAGES.read(page)
+    async with db.transaction() as tx:
+        rows = await list_jobs_of_company(
+            tx,
+            principal.company_id,
+            kind=kind,
+            state=state,
+            after=None if after is None else PageEnd(after[0], after[1]),
+            limit=page.wanted,
+        )
+    return _PAGES.page(page, rows, shown_job, lambda row: (row.created_at, row.id))
+
+
+@router.get("/sync/jobs/{job_id}", summary="Show a job")
+async def show(job_id: UUID, principal: Watcher, db: Db) -> Job:
+    """How far it is: fetched, compared and applied, by the second, and how long it will take; or what came of it."""
+    async with db.transaction() as tx:
+        return shown_job(await _found(tx, job_id, principal))
+
+
+@router.post(
+    "/sync/jobs/{job_id}/approve",
+    summary="Approve a quarantined job",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=StartedJob,
+    responses=IDEMPOTENT,
+)
+async def approve(job_id: UUID, principal: Syncer, once: Once) -> Response:
+    """Let the job run again. A sync may then remove whom its list names, and nobody else; a removal as many as it has counted.
+
+    409 where it is not quarantined, or another job works on the directory.
+    """
+
+    async def work(tx: Tx) -> Reply:
+        row = await _found(tx, job_id, principal)
+        if row.kind == CONNECTION_REMOVAL:
+            answer = await approve_removal(tx, JobId(job_id), principal.company_id)
+        else:
+            answer = await approve_sync(tx, JobId(job_id), principal.company_id, principal.actor)
+        match answer:
+            case Enqueued():
+                await audit_change(tx, _author(principal), "job.approved", job_id)
+                return Reply(HTTPStatus.ACCEPTED, StartedJob(job_id=job_id), {"Location": f"/sync/jobs/{job_id}"})
+            case AlreadyRunning(job_id=other):
+                raise ProblemError(HTTPStatus.CONFLICT, "another job works on the directory", job_id=other)
+            case NotQuarantined(state=state):
+                raise _nothing_to_decide(state)
+            case None:
+                raise ProblemError.not_found("job")
+            case _:
+                assert_never(answer)
+
+    return await once.answer(work)
+
+
+@router.post("/sync/jobs/{job_id}/reject", summary="Reject a quarantined job", response_model=Job, responses=IDEMPOTENT)
+async def reject(job_id: UUID, principal: Syncer, once: Once) -> Response:
+    """Let nothing come of it: it is cancelled, its result kept. 409 where it is not quarantined."""
+
+    async def work(tx: Tx) -> Reply:
+        answer = await reject_sync(tx, JobId(job_id), principal.company_id, principal.actor)
+        match answer:
+            case Rejected():
+                await audit_change(tx, _author(principal), "job.rejected", job_id)
+                return Reply(HTTPStatus.OK, shown_job(await _found(tx, job_id, principal)))
+            case NotQuarantined(state=state):
+                raise _nothing_to_decide(state)
+            case None:
+                raise ProblemError.not_found("job")
+            case _:
+                assert_never(answer)
+
+    return await once.answer(work)
+
+
+@router.post("/sync/jobs/{job_id}/cancel", summary="Cancel a job", response_model=Job, responses=IDEMPOTENT)
+async def cancel(job_id: UUID, principal: Syncer, once: Once) -> Response:
+    """At once while it is queued; a running one stops at its next step. What it has done by then stays. 409 where it has ended."""
+
+    async def work(tx: Tx) -> Reply:
+        answer = await cancel_job(tx, JobId(job_id), principal.company_id)
+        match answer:
+            case Transition() | CancelAsked():
+                await audit_change(tx, _author(principal), "job.cancelled", job_id)
+                return Reply(HTTPStatus.OK, shown_job(await _found(tx, job_id, principal)))
+            case Ended(state=state):
+                raise ProblemError(HTTPStatus.CONFLICT, f"the job has ended: it is {state.value}")
+            case None:
+                raise ProblemError.not_found("job")
+            case _:
+                assert_never(answer)
+
+    return await once.answer(work)
+
+
+async def _found(tx: Tx, job_id: UUID, principal: Principal) -> JobRow:
+    row = await find_job(tx, JobId(job_id), principal.company_id)
+    if row is None:
+        raise ProblemError.not_found("job")
+    return row
+
+
+def _nothing_to_decide(state: JobState) -> ProblemError:
+    return ProblemError(HTTPStatus.CONFLICT, f"the job is {state.value}: there is nothing to decide")
+
+
+def _author(principal: Principal) -> Author:
+    return Author(principal.company_id, principal.actor)

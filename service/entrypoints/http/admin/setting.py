@@ -1,0 +1,47 @@
+"""What the admin API needs from outside, and how its routes get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from pydantic import SecretStr
+from starlette.requests import Request
+
+from service.clients.directories.source import Source
+from service.domain.directories.configuration import Directory
+from service.store.connections import DirectoryRow
+from service.store.database import Database
+
+__all__ = ["AdminSetting", "Db", "Setting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSetting:
+    """The database, the operator's key and switches, and how directories are opened and described."""
+
+    # Raises Unavailable while there is none.
+    database: Callable[[], Database]
+    # None: the admin API is switched off.
+    operator_key: SecretStr | None
+    default_grace_days: int
+    sync_enabled: bool
+    opened: Callable[[DirectoryRow], AbstractAsyncContextManager[Source]]
+    described: Callable[[DirectoryRow], Directory]
+
+
+def _setting(request: Request) -> AdminSetting:
+    setting: AdminSetting = request.app.state.setting
+    return setting
+
+
+def _database(setting: Setting) -> Database:
+    return setting.database()
+
+
+Setting = Annotated[AdminSetting, Depends(_setting)]
+# The pool; a route opens its transactions itself, or lets an action do so.
+Db = Annotated[Database, Depends(_database)]

@@ -1,0 +1,40 @@
+"""What is kept for a time and then goes, a little at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from service.store.queries import queries
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from service.store.database import Tx
+
+__all__ = ["count_inbox_pages", "discard_messages", "discard_sync_entries", "list_outdated_syncs"]
+
+_SQL: Final = queries("retention")
+
+
+async def count_inbox_pages(tx: Tx) -> int:
+    """How many pages there are to look through."""
+    pages: int = await tx.fetchval(_SQL["count_inbox_pages"].sql)
+    return pages
+
+
+async def discard_messages(tx: Tx, first_page: int, last_page: int, older_than: timedelta) -> int:
+    """Forget what was taken in so long ago, in the pages up to and without the last; answers how many."""
+    gone: int = await tx.fetchval(_SQL["discard_messages"].sql, first_page, last_page, older_than)
+    return gone
+
+
+async def list_outdated_syncs(tx: Tx, older_than: timedelta, most: int) -> list[UUID]:
+    """Syncs that ended so long ago, of which there are entries."""
+    return [record["id"] for record in await tx.fetch(_SQL["list_outdated_syncs"].sql, older_than, most)]
+
+
+async def discard_sync_entries(tx: Tx, log_id: UUID, most: int) -> int:
+    """Forget up to so many entries of a sync; answers how many."""
+    gone: int = await tx.fetchval(_SQL["discard_sync_entries"].sql, log_id, most)
+    return gone

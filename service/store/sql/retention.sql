@@ -1,0 +1,40 @@
+-- What is kept for a time and then goes, a little at once.
+
+-- name: count_inbox_pages
+-- Of 8 kB each.
+select pg_relation_size('inbox') / current_setting('block_size')::bigint;
+
+-- name: discard_messages
+-- What was taken in so long ago, of the pages from $1 up to $2: a table that is written from end to end needs no index for it, which
+-- every message would pay for.
+with gone as (
+    delete from inbox
+    where ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+        and received_at < statement_timestamp() - $3::interval
+    returning 1
+)
+select count(*) from gone;
+
+-- name: list_outdated_syncs
+-- Syncs that ended so long ago and have entries left; an open quarantine is not over. The logs are found by hopping along the entries.
+with recursive logs as (
+    (select log_id from sync_entries order by log_id limit 1)
+    union all
+    select (select e.log_id from sync_entries e where e.log_id > l.log_id order by e.log_id limit 1)
+    from logs l
+    where l.log_id is not null
+)
+select s.id
+from logs l
+join sync_log s on s.id = l.log_id
+where s.finished_at < statement_timestamp() - $1::interval and (s.status <> 'quarantined' or s.review is not null or s.dry_run)
+limit $2;
+
+-- name: discard_sync_entries
+-- Up to $2 of one sync.
+with gone as (
+    delete from sync_entries
+    where log_id = $1 and id = any (array(select id from sync_entries where log_id = $1 order by id limit $2))
+    returning 1
+)
+select count(*) from gone;

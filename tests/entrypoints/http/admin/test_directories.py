@@ -1,0 +1,274 @@
+"""Directories as a company administers them: added, tested, changed, taken out of use."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from service.domain.jobs import JobState
+from service.domain.member import ConnectionId
+from service.store.schedules import find_schedule, offer_schedule
+from service.store.secret_grants import grant_secret, revoke_secret
+from service.store.webhooks import find_webhook, insert_webhook
+from tests.admin_rig import SECRET, Admin, Tenant
+from tests.directory_rig import Upstream
+
+DJANGO = {"name": "register", "kind": "django", "settings": {"baseUrl": "https://members.example.com"}}
+
+
+async def add(admin: Admin, tenant: Tenant, **given: Any) -> httpx.Response:
+    return await admin.client.post("/api/directory", json={**DJANGO, **given}, headers=tenant.headers())
+
+
+async def live(admin: Admin) -> set[str]:
+    rows = await admin.fetch("select external_id from members where upstream_state <> 'removed' and external_id is not null")
+    return {key for (key,) in rows}
+
+
+def where(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    return [error["where"] for error in answer.json()["errors"]]
+
+
+async def test_a_directory_is_added_shown_listed_and_changed(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    added = await add(
+        admin,
+        tenant,
+        removalLimits={"most": 10, "mostPercent": 2.5, "few": 0},
+        versions="sequence",
+        fields=["name", "email"],
+        settings={
+            **DJANGO["settings"],
+            "mapping": {"externalId": "id", "version": "v", "member": {"name": "n", "email": "e", "phone": "p"}},
+        },
+    )
+    path = added.headers["location"]
+    patched = await admin.client.patch(path, json={"name": "club"}, headers=tenant.headers())
+    listed = await admin.client.get("/api/directory", headers=tenant.headers())
+
+    assert added.status_code == 201, added.text
+    assert (added.json()["versions"], added.json()["fields"], added.json()["status"]) == ("sequence", ["email", "name"], "active")
+    assert patched.json() == {**added.json(), "name": "club"}
+    assert listed.json() == {"items": [patched.json()], "nextCursor": None}
+    assert (await admin.client.get(path, headers=tenant.headers("read"))).json() == patched.json()
+    events = (await admin.client.get("/api/audit", headers=tenant.headers())).json()["items"]
+    assert [event["action"] for event in events[:3]] == ["directory.changed", "directory.changed", "directory.registered"]
+    assert events[0]["changes"] == {"name": {"before": "register", "after": "club"}}
+    assert events[0]["actor"].startswith("key:")
+
+
+async def test_two_of_one_name_cannot_be(admin: Admin) -> None:
+    tenant, other = await admin.tenant(), await admin.tenant()
+    assert (await add(admin, tenant)).status_code == 201
+    assert (await add(admin, tenant)).status_code == 409
+    assert (await add(admin, other)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"kind": "scim"}, "body.kind"),
+        ({"kind": "stream"}, "body.kind"),
+        ({"settings": {}}, "body.settings"),
+        ({"settings": {"baseUrl": "https://user:secret@members.example.com"}}, "body.settings"),
+        ({"settings": {"baseUrl": "file:///etc/passwd"}}, "body.settings"),
+        ({"settings": {"baseUrl": "https://members.example.com", "mapping": []}}, "body.settings"),
+        ({"kind": "csv", "settings": {"location": "file:members.csv"}}, "body.settings"),
+        ({"versions": "sequence"}, "body.settings"),
+        ({"fields": ["email"]}, "body.fields"),
+        ({"fields": ["hold"]}, "body.fields.0"),
+        ({"secretReference": "env:PATH"}, "body.secretReference"),
+        ({"secretReference": "env:DJANGO_API_KEY"}, "body.secretReference"),
+        ({"secretReference": "file:/etc/passwd"}, "body.secretReference"),
+        ({"secretReference": "env:ROLLCALL_SECRET_OF_SOMEBODY"}, "body.secretReference"),
+        ({"removalLimits": {"mostPercent": 101}}, "body.removalLimits.mostPercent"),
+        ({"removalLimits": {"most": True}}, "body.removalLimits.most"),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused(admin: Admin, given: dict[str, Any], expected: str) -> None:
+    tenant = await admin.tenant()
+    answer = await add(admin, tenant, **given)
+
+    assert where(answer) == [expected]
+    assert "secret@" not in answer.text
+    assert await admin.fetch("select 1 from connections") == []
+
+
+async def test_a_secret_is_what_the_operator_granted(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    assert where(await add(admin, tenant, secretReference=SECRET)) == ["body.secretReference"]
+    async with admin.database.transaction() as tx:
+        await grant_secret(tx, tenant.company_id, SECRET)
+    granted = await add(admin, tenant, secretReference=SECRET)
+    async with admin.database.transaction() as tx:
+        assert await revoke_secret(tx, tenant.company_id, SECRET)
+    revoked = await add(admin, tenant, name="another", secretReference=SECRET)
+    by_operator = await admin.client.post(
+        "/api/directory", json={**DJANGO, "name": "third", "secretReference": SECRET}, headers=admin.operator
+    )
+
+    assert granted.status_code == 201
+    assert where(revoked) == where(by_operator) == ["body.secretReference"]
+
+
+async def test_local_files_are_the_operator_s(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    local = {"name": "file", "kind": "csv", "settings": {"location": "file:members.csv"}}
+    made = await admin.client.post("/api/directory", json=local, headers=admin.operator)
+    path = f"/api/directory/{made.json()['id']}"
+    remote = await add(admin, tenant, kind="csv", settings={"location": "https://members.example.com/m.csv?token=abc"})
+
+    moved = await admin.client.patch(
+        remote.headers["location"], json={"settings": {"location": "file:members.csv"}}, headers=tenant.headers()
+    )
+
+    assert made.status_code == 201
+    assert (await admin.client.get(path, headers=tenant.headers())).json()["settings"]["location"] == "file:members.csv"
+    assert where(moved) == ["body.settings"]
+    # What stands behind the question mark may open it.
+    assert remote.json()["settings"]["location"] == "https://members.example.com/m.csv?…"
+    assert "token=abc" not in (await admin.client.get("/api/audit", headers=tenant.headers())).text
+
+
+async def test_an_address_of_an_inner_network_is_never_dialled(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    tenant = await admin.tenant()
+    for address in ("http://10.0.0.1", "http://169.254.169.254", "http://[::ffff:10.0.0.1]"):
+        made = await add(admin, tenant, name=address, settings={"baseUrl": address})
+        tested = await admin.client.post(f"{made.headers['location']}/test", headers=tenant.headers())
+        assert tested.status_code == 200
+        assert (tested.json()["works"], tested.json()["reachable"]) == (False, False), tested.text
+
+
+async def test_a_directory_is_tested_previewed_and_released(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    upstream.change(update={2: {"name": " "}})
+    tenant = await admin.tenant()
+    made = await admin.directory(tenant, upstream.url)
+    path = f"/api/directory/{made['id']}"
+    await admin.fetch("update connections set status = 'blocked' returning id")
+
+    tested = (await admin.client.post(f"{path}/test", headers=tenant.headers())).json()
+    again = (await admin.client.post(f"{path}/test", headers=tenant.headers())).json()
+    preview = (await admin.client.post(f"{path}/preview", headers=tenant.headers())).json()
+
+    assert (tested["works"], tested["reachable"], tested["authorised"], tested["shape"]) == (True, True, True, True)
+    assert (tested["count"], tested["onFirstPage"], tested["fitOnFirstPage"]) == (3, 3, 2)
+    assert (tested["released"], again["released"]) == (True, False)
+    assert (await admin.client.get(path, headers=tenant.headers())).json()["status"] == "active"
+    assert [item["action"] for item in preview["items"]] == ["upsert", None, "upsert"]
+    assert preview["items"][0]["member"]["name"]
+    assert preview["items"][1]["unfit"].startswith("member.name") or "name" in preview["items"][1]["unfit"]
+    assert await live(admin) == set()
+
+
+async def test_a_key_that_is_not_accepted_does_not_release(
+    admin: Admin, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.reset(3)
+    tenant = await admin.tenant()
+    made = await admin.directory(tenant, upstream.url)
+    await admin.fetch("update connections set status = 'blocked' returning id")
+    monkeypatch.setenv("ROLLCALL_SECRET_DIRECTORY", "wrong")
+
+    tested = (await admin.client.post(f"/api/directory/{made['id']}/test", headers=tenant.headers())).json()
+    monkeypatch.delenv("ROLLCALL_SECRET_DIRECTORY")
+    missing = (await admin.client.post(f"/api/directory/{made['id']}/test", headers=tenant.headers())).json()
+
+    assert (tested["works"], tested["authorised"], tested["released"]) == (False, False, False)
+    assert (missing["works"], missing["released"]) == (False, False)
+    assert "ROLLCALL_SECRET_DIRECTORY" in missing["problem"]
+    patched = await admin.client.patch(f"/api/directory/{made['id']}", json={}, headers=tenant.headers())
+    assert patched.json()["status"] == "active"
+
+
+async def test_after_a_change_of_meaning_every_member_is_compared_anew(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(20)
+    tenant = await admin.tenant()
+    made = await admin.directory(tenant, upstream.url, fields=["name", "nationalId"])
+    path = f"/api/directory/{made['id']}"
+    first = await admin.sync(tenant)
+    second = await admin.sync(tenant)
+    without = await admin.fetch("select count(*) from members where email is not null")
+
+    patched = await admin.client.patch(path, json={"fields": None}, headers=tenant.headers())
+    third = await admin.sync(tenant, mode="incremental")
+    fourth = await admin.sync(tenant)
+
+    assert first.result is not None
+    assert second.result is not None
+    assert third.result is not None
+    assert fourth.result is not None
+    assert (first.result["added"], second.result["verified"]) == (20, 20)
+    assert without == [(0,)]
+    assert "email" in patched.json()["fields"]
+    assert patched.json()["lastFullSyncAt"] is None
+    # The records are as they were: only what is made of them has changed.
+    assert third.result["updated"] == 20
+    assert await admin.fetch("select count(*) from members where email is not null and version = 2") == [(20,)]
+    assert (fourth.result["verified"], fourth.result["updated"]) == (20, 0)
+
+
+async def test_what_records_mean_is_not_changed_under_a_sync(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    tenant = await admin.tenant()
+    made = await admin.directory(tenant, upstream.url)
+    job = (await admin.client.post("/sync", headers=tenant.headers())).json()["jobId"]
+
+    meaning = await admin.client.patch(f"/api/directory/{made['id']}", json={"fields": ["name"]}, headers=tenant.headers())
+    name = await admin.client.patch(f"/api/directory/{made['id']}", json={"name": "other"}, headers=tenant.headers())
+
+    assert (meaning.status_code, meaning.json()["jobId"]) == (409, job)
+    assert name.status_code == 200
+
+
+async def test_a_directory_that_owns_members_is_not_deleted_without_a_word(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(4)
+    tenant = await admin.tenant()
+    path = f"/api/directory/{(await admin.directory(tenant, upstream.url))['id']}"
+    await admin.sync(tenant)
+    queued = (await admin.client.post("/sync", headers=tenant.headers())).json()["jobId"]
+
+    unsaid = await admin.client.delete(path, headers=tenant.headers())
+    kept = await admin.client.delete(f"{path}?members=keep", headers=tenant.headers())
+
+    assert unsaid.status_code == 409
+    assert kept.status_code == 204
+    assert len(await live(admin)) == 4
+    assert (await admin.client.get(path, headers=tenant.headers())).json()["status"] == "archived"
+    assert (await admin.client.get(f"/sync/jobs/{queued}", headers=tenant.headers())).json()["state"] == JobState.CANCELLED
+    assert (await admin.client.get("/api/directory", headers=tenant.headers())).json()["items"] == []
+    assert len((await admin.client.get("/api/directory?archived=true", headers=tenant.headers())).json()["items"]) == 1
+    assert (await admin.client.post("/sync", headers=tenant.headers())).status_code == 409
+    assert (await admin.client.delete(path, headers=tenant.headers())).status_code == 409
+    assert (await admin.client.delete(f"{path}?members=keep", headers=tenant.headers())).status_code == 204
+    assert where(await admin.client.patch(path, json={"name": "x"}, headers=tenant.headers())) == ["body.status"]
+    assert where(await admin.client.post(f"{path}/test", headers=tenant.headers())) == ["path.directory_id"]
+
+
+async def test_an_unused_directory_goes_at_once(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    made = await add(admin, tenant)
+    assert (await admin.client.delete(made.headers["location"], headers=tenant.headers())).status_code == 204
+
+
+async def test_out_of_use_it_takes_no_webhooks_and_its_schedule_stops(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    made = await add(admin, tenant)
+    connection = ConnectionId(UUID(made.json()["id"]))
+    async with admin.database.transaction() as tx:
+        await insert_webhook(tx, connection, tenant.company_id, scheme="github", settings={}, mapping=None, rate_per_second=5)
+        assert await offer_schedule(tx, "directory_sync", timedelta(hours=1), tenant.company_id, connection)
+
+    assert (await admin.client.delete(made.headers["location"], headers=tenant.headers())).status_code == 204
+
+    async with admin.database.transaction() as tx:
+        schedule = await find_schedule(tx, "directory_sync", connection)
+        assert schedule is not None
+        assert not schedule.enabled
+        assert await find_webhook(tx, connection) is None
