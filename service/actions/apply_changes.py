@@ -6,38 +6,29 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias
 
 from uuid_utils.compat import uuid7
 
 from service import translation
+from service.actions.rules_of_changes import LocalRules, rules_of_change, rules_of_locals, rules_of_upstream
 from service.domain.backoff import Backoff
 from service.domain.change import (
     Change,
-    DriftRepaired,
-    HoldPlaced,
-    HoldReleased,
     InboxKey,
     LocalChange,
     MemberCreated,
     MemberEdited,
-    MemberErased,
-    MemberRemoved,
-    PlanChangeCancelled,
-    PlanChangeDue,
-    PlanChangeRequested,
     Rules,
-    TimePassed,
     UpstreamChange,
     UpstreamRemoval,
     UpstreamUpsert,
 )
 from service.domain.errors import Contention, UnfitData
 from service.domain.fold import Fold, Version
-from service.domain.member import CompanyId, ConnectionId, Member, MemberId
+from service.domain.member import ConnectionId, MemberId
 from service.domain.outcome import Outcome, Result
 from service.store.clock import read_clock
-from service.store.companies import grace_of_companies
 from service.store.connections import rules_of_connections
 from service.store.database import Database, Tx
 from service.store.inbox import claim_messages, release_messages
@@ -58,9 +49,6 @@ _ATTEMPTS: Final = 6
 _BACKOFF: Final = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=320))
 
 _DUPLICATE: Final = Result(Outcome.DUPLICATE, "this message was taken in before")
-_NO_SUCH_COMPANY: Final = Result(Outcome.REFUSED, "there is no such company")
-_NO_SUCH_CONNECTION: Final = Result(Outcome.REFUSED, "the company has no such connection")
-_NO_SUCH_MEMBER: Final = Result(Outcome.REFUSED, "there is no such member")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +57,6 @@ class Foreseen:
 
     result: Result
     changed: Mapping[str, tuple[Any, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _RulesOf:
-    """What holds for the changes of a batch, by what they name: a connection, a company, a member."""
-
-    connections: Mapping[ConnectionId, Rules]
-    companies: Mapping[CompanyId, Rules]
-    members: Mapping[MemberId, Rules]
 
 
 class _EntangledError(Exception):
@@ -182,15 +161,15 @@ async def _decide(
     upstream = [change for change in changes if isinstance(change, UpstreamUpsert | UpstreamRemoval)]
     connections = await rules_of_connections(tx, {change.connection_id for change in upstream}, default_grace_days)
     # What is refused anyway neither takes an inbox key nor locks a row, least of all one of another company.
-    known = [change for change in upstream if _rules_of(change, connections) is not None]
+    known = [change for change in upstream if rules_of_upstream(change, connections) is not None]
     inbox_keys = {change.inbox_key for change in known if change.inbox_key is not None}
     new_keys = await claim_messages(tx, inbox_keys) if inbox_keys else set()
     local = [change for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)]
     keys = _keys(known, local)
     members = await lock_members(tx, keys) if lock else await read_members(tx, keys)
-    rules = _RulesOf(connections, *await _local_rules(tx, local, members, default_grace_days))
+    local_rules = await rules_of_locals(tx, local, members, default_grace_days)
     fold = Fold(members, await read_clock(tx))
-    return fold, _fold(fold, changes, rules, new_keys), new_keys
+    return fold, _fold(fold, changes, connections, local_rules, new_keys), new_keys
 
 
 def _local_id(change: Change) -> MemberId | None:
@@ -204,12 +183,6 @@ def _in_order(changes: Sequence[Change], withheld: Mapping[MemberId, Result], de
     return [withheld[named] if (named := _local_id(change)) is not None and named in withheld else next(rest) for change in changes]
 
 
-def _rules_of(change: UpstreamUpsert | UpstreamRemoval, connections: Mapping[ConnectionId, Rules]) -> Rules | None:
-    """What the change's connection fixed; None where the change's company has no such connection."""
-    rules = connections.get(change.connection_id)
-    return rules if rules is not None and rules.company_id == change.company_id else None
-
-
 def _keys(upstream: Sequence[UpstreamChange], local: Sequence[LocalChange]) -> MemberKeys:
     national_ids = (
         (change.company_id, national_id)
@@ -221,49 +194,20 @@ def _keys(upstream: Sequence[UpstreamChange], local: Sequence[LocalChange]) -> M
     return MemberKeys(keys, set(national_ids), {change.member_id for change in local})
 
 
-async def _local_rules(
-    tx: Tx, local: Sequence[LocalChange], members: Sequence[Member], default_grace_days: int
-) -> tuple[Mapping[CompanyId, Rules], Mapping[MemberId, Rules]]:
-    """What holds for local changes: in a company for who is new, and for each member what its connection has fixed besides."""
-    if not local:
-        return {}, {}
-    ids = {change.member_id for change in local}
-    named = [member for member in members if member.id in ids]
-    company_ids = {member.company_id for member in named} | {one.company_id for one in local if isinstance(one, MemberCreated)}
-    connection_ids = {member.connection_id for member in named if member.connection_id is not None}
-    connections = await rules_of_connections(tx, connection_ids, default_grace_days) if connection_ids else {}
-    graces = await grace_of_companies(tx, company_ids, default_grace_days)
-    companies = {company_id: Rules(company_id, grace) for company_id, grace in graces.items()}
-    of_members = {
-        member.id: companies[member.company_id] if member.connection_id is None else connections[member.connection_id]
-        for member in named
-    }
-    return companies, of_members
-
-
 def _fold(
     fold: Fold,
     changes: Sequence[Change],
-    rules_of: _RulesOf,
+    connections: Mapping[ConnectionId, Rules],
+    local_rules: LocalRules,
     new_keys: set[InboxKey],
 ) -> list[Result]:
     """Decide each change over what the ones before it left; a message that comes twice in one batch counts once."""
     results: list[Result] = []
     open_keys = set(new_keys)
     for change in changes:
-        match change:
-            case UpstreamUpsert() | UpstreamRemoval():
-                rules, key, missing = _rules_of(change, rules_of.connections), change.inbox_key, _NO_SUCH_CONNECTION
-            case MemberCreated():
-                rules, key, missing = rules_of.companies.get(change.company_id), None, _NO_SUCH_COMPANY
-            case MemberEdited() | MemberRemoved() | MemberErased() | HoldPlaced() | HoldReleased() | TimePassed():
-                rules, key, missing = rules_of.members.get(change.member_id), None, _NO_SUCH_MEMBER
-            case PlanChangeRequested() | PlanChangeCancelled() | PlanChangeDue() | DriftRepaired():
-                rules, key, missing = rules_of.members.get(change.member_id), None, _NO_SUCH_MEMBER
-            case _:
-                assert_never(change)
-        if rules is None:
-            results.append(missing)
+        rules, key = rules_of_change(change, connections, local_rules), _inbox_key(change)
+        if isinstance(rules, Result):
+            results.append(rules)
         elif key is not None and key not in open_keys:
             results.append(_DUPLICATE)
         else:
