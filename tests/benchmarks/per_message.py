@@ -55,7 +55,7 @@ INSERT_MEMBER = _insert("members", MEMBER_COLUMNS)
 UPDATE_MEMBER = f"""
 update members set {", ".join(f"{column} = ${n}" for n, column in enumerate(MEMBER_COLUMNS, 1) if column != "id")}
 where id = $1 and version = ${len(MEMBER_COLUMNS) + 1}"""
-INSERT_EVENT = _insert("member_events", _EVENT_COLUMNS).replace("$10", "string_to_array($10, ',')")
+INSERT_EVENT = _insert("member_events", _EVENT_COLUMNS)
 INSERT_OUTBOX = f"with inserted as ({_insert('outbox', _OUTBOX_COLUMNS)}) select pg_notify('rollcall_outbox', '')"
 
 
