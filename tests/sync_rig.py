@@ -107,7 +107,7 @@ class Syncs(Books):
 
     async def approve(self, job: JobId, wrap: Callable[[Source], Source] | None = None) -> JobRow:
         async with self.database.transaction() as tx:
-            assert isinstance(await approve_sync(tx, job, self.company, "tests"), Enqueued)
+            assert isinstance(await approve_sync(tx, job, self.company, "tests", enabled=True), Enqueued)
         return await self.run(job, wrap)
 
     async def reject(self, job: JobId) -> None:

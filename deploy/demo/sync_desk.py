@@ -74,7 +74,7 @@ class SyncDesk:
     async def approve(self, held: SyncEnded, follow: Follow) -> SyncEnded:
         """Let it remove whom it listed, and wait for its end."""
         async with self._db.transaction() as tx:
-            answer = await approve_sync(tx, held.job_id, None, _WHO)
+            answer = await approve_sync(tx, held.job_id, None, _WHO, enabled=True)
         if not isinstance(answer, Enqueued):
             message = f"the approval of a sync was answered {answer}"
             raise SyncWentWrong(message)

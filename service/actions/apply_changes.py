@@ -72,13 +72,15 @@ async def apply_changes(
     admission: Admission | None = None,
     alongside: Alongside | None = None,
     quiet: bool = False,
+    gives_up: bool = False,
 ) -> list[Result]:
     """Apply changes in their order and answer what became of each, in the same order.
 
     One transaction for all of them; where the database refuses the data of one, the batch is split until that one stands alone
     and is Refused. Raises Unavailable, and Contention where others stay in the way: what was committed by then answers
     `duplicate` when the same changes are given again. What `alongside` raises rolls back and is raised. `quiet`: new members make
-    no event of their own, but one MEMBERS_IMPORTED for all that a transaction makes.
+    no event of their own, but one MEMBERS_IMPORTED for all that a transaction makes. `gives_up`: a single change in whose way
+    others stay is Refused and Contention is not raised, so that nobody loses the results of what was committed.
     """
     if not changes:
         return []
@@ -87,16 +89,14 @@ async def apply_changes(
             return await _apply_together(db, changes, default_grace_days, admission, alongside, quiet=quiet)
         except Contention:
             if attempt == _ATTEMPTS and len(changes) == 1:
-                raise
+                if not gives_up:
+                    raise
+                return await _refuse(db, changes, "others stay in its way", alongside)
             metrics.contention_met()
             await asyncio.sleep(_BACKOFF.after(attempt).total_seconds())
         except UnfitData as error:
             if len(changes) == 1:
-                refused = [Result(Outcome.REFUSED, str(error))]
-                if alongside is not None:
-                    async with db.transaction() as tx:
-                        await alongside(tx, changes, refused)
-                return refused
+                return await _refuse(db, changes, str(error), alongside)
             break
         except _EntangledError:
             break
@@ -113,8 +113,18 @@ async def apply_changes(
             admission=admission,
             alongside=alongside,
             quiet=quiet,
+            gives_up=gives_up,
         )
     return results
+
+
+async def _refuse(db: Database, changes: Sequence[Change], reason: str, alongside: Alongside | None) -> list[Result]:
+    """Nothing comes of the only change."""
+    refused = [Result(Outcome.REFUSED, reason)]
+    if alongside is not None:
+        async with db.transaction() as tx:
+            await alongside(tx, changes, refused)
+    return refused
 
 
 async def foresee_changes(db: Database, changes: Sequence[Change], *, default_grace_days: int) -> list[Foreseen]:

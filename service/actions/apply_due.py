@@ -55,7 +55,9 @@ async def apply_due(
 
     async def results_of(some: Sequence[PlanChangeDue | TimePassed]) -> list[Result]:
         try:
-            return await apply_changes(db, some, default_grace_days=default_grace_days, admission=admission, alongside=alongside)
+            return await apply_changes(
+                db, some, default_grace_days=default_grace_days, admission=admission, alongside=alongside, gives_up=True
+            )
         except (Unavailable, StopJob):
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the others must not wait for it

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from service.actions.apply_changes import apply_changes
+from service.domain.backoff import Backoff
 from service.domain.change import Change, LocalChange
 from service.domain.errors import Contention
 from service.domain.member import CompanyId, MemberId
@@ -20,7 +23,9 @@ __all__ = ["Hindrance", "MemberRefused", "Then", "apply_local", "change_member"]
 # Called with the member as it stands after the change, in the same transaction; what it raises undoes the change.
 Then: TypeAlias = Callable[[Tx, VerifiedMember], Awaitable[None]]
 
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 12
+# Apart from each other: those that are overtaken together would be again.
+_BACKOFF: Final = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=160))
 _DONE: Final = frozenset({Outcome.APPLIED, Outcome.UNCHANGED})
 
 
@@ -54,7 +59,7 @@ async def change_member(
 
     Raises Retry errors, and what `then` raises.
     """
-    for _ in range(_ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS + 1):
         async with db.transaction() as tx:
             member = await find_member(tx, company_id, member_id, default_grace_days)
         if member is None:
@@ -64,6 +69,7 @@ async def change_member(
         answer = await apply_local(db, company_id, build(member.version), default_grace_days=default_grace_days, then=then)
         if not isinstance(answer, MemberRefused) or answer.hindrance is not Hindrance.OTHER_VERSION or versions is not None:
             return answer
+        await asyncio.sleep(_BACKOFF.after(attempt).total_seconds())
     raise Contention("others kept changing the member")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from service.actions.audit_change import Author, audit_change, differences
 from service.actions.enqueue_job import AlreadyRunning
+from service.actions.register_default_directory import DEFAULT_KEY
 from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.stage_snapshot import Meaning
 from service.domain.change import SOURCE_FIELDS, VersionKind
@@ -167,8 +168,18 @@ def _revised(
             return DirectoryRefused(unfit[0], "the connection's source is not asked: it tells by itself")
         return after, False
     settings = given.get("settings", before.directory)
+    if before.secret_reference == DEFAULT_KEY and not by_operator and settings.get("baseUrl") != before.directory.get("baseUrl"):
+        return DirectoryRefused("settings", "baseUrl: the operator's own directory is where the operator says, and nowhere else")
     after = replace(after, directory=settings, secret_reference=given.get("secret_reference", before.secret_reference))
-    was, described = directory(before.kind, before.directory), _described(before.kind, settings, by_operator=by_operator)
+    was, described = (
+        directory(before.kind, before.directory),
+        _described(
+            before.kind,
+            settings,
+            # What is not touched was allowed when it was set.
+            by_operator=by_operator or "settings" not in given,
+        ),
+    )
     if isinstance(described, DirectoryRefused):
         return described
     mapping_changed = described.mapping != was.mapping
@@ -176,7 +187,17 @@ def _revised(
         asked = given.get("fields")
         after = replace(after, mapped_fields=sorted(described.mapping.mapped_fields if asked is None else asked))
     refused = _unordered(described, VersionKind(before.version_kind), after.mapped_fields)
-    return (after, mapping_changed or after.mapped_fields != before.mapped_fields) if refused is None else refused
+    if refused is not None:
+        return refused
+    # Records of another place, or other records of the same: what is remembered of the old ones says nothing of them.
+    return after, mapping_changed or after.mapped_fields != before.mapped_fields or _place(described) != _place(was)
+
+
+def _place(described: Directory) -> tuple[str | None, ...]:
+    """Where it is asked, and for what."""
+    if isinstance(described, CsvDirectory):
+        return (described.location,)
+    return described.base_url, described.path, described.modified_since
 
 
 def _limited(view: DirectoryView, limits: RemovalLimits) -> DirectoryView:

@@ -6,8 +6,9 @@ commit together, once for each job and read model, whatever attempts it takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -65,6 +66,10 @@ class _Run:
     @property
     def name(self) -> str:
         return self.reconciler.read_model_name
+
+
+class _TakenOverError(Exception):
+    """Another instance compares the read model by now; the job goes on with the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,9 @@ async def _reconcile(
             promoted=judged.promotes,
         )
         healed = await heal_drift(db, job, run.id, reconciler, seen.findings.drifted, default_grace_days=default_grace_days)
+    except _TakenOverError:
+        _log.warning("drift run stops, another instance has taken it over", read_model=name, job=str(job.id))
+        return {"skipped": True}
     finally:
         await _release(db, job, name, fence)
     return {"runId": str(run_id), **_told(seen, judged), "healed": healed}
@@ -161,7 +169,7 @@ async def _look(db: Database, run: _Run) -> _Seen:
     findings, truncated = Findings(), False
     try:
         # Closed at once, whatever happens: it may hold something open.
-        async with aclosing(run.reconciler.list_sample_keys(run.mode, run.budget)) as batches:
+        async with _kept_lease(db, run) as lost, aclosing(run.reconciler.list_sample_keys(run.mode, run.budget)) as batches:
             async for batch in batches:
                 room = len(batch) if run.most is None else run.most - findings.looked_at
                 if batch and room < 1:
@@ -170,10 +178,10 @@ async def _look(db: Database, run: _Run) -> _Seen:
                 truncated = len(batch) > room
                 await compare_keys(run.reconciler, batch[:room], findings)
                 await run.job.progress(phase=run.name, compared=findings.tally.compared, out_of_sync=findings.tally.out_of_sync)
-                await _renew(db, run)
+                _check_ours(lost)
                 if truncated:
                     break
-    except (Unavailable, StopJob):
+    except (Unavailable, StopJob, _TakenOverError):
         raise
     except RollcallError as error:
         return _Seen(findings, truncated, str(error))
@@ -189,7 +197,7 @@ async def _judge(db: Database, run: _Run, seen: _Seen) -> Judged:
     async with db.transaction() as tx:
         await job.hold(tx)
         if not await renew_lease(tx, _resource(run.name), job.id, run.fence, _LEASE):
-            raise LeaseLost("another instance compares the read model")
+            raise _TakenOverError
         before = await lock_drift_streak(tx, run.name)
         judged = judge(before.streak, verdict)
         at = await finish_drift_run(tx, run.id, tally, verdict, judged, truncated=seen.truncated, error=seen.error)
@@ -217,10 +225,33 @@ async def _judge(db: Database, run: _Run, seen: _Seen) -> Judged:
     return judged
 
 
-async def _renew(db: Database, run: _Run) -> None:
-    async with db.statement() as tx:
-        if not await renew_lease(tx, _resource(run.name), run.job.id, run.fence, _LEASE):
-            raise LeaseLost("another instance compares the read model")
+def _check_ours(lost: asyncio.Event) -> None:
+    if lost.is_set():
+        raise _TakenOverError
+
+
+@asynccontextmanager
+async def _kept_lease(db: Database, run: _Run) -> AsyncIterator[asyncio.Event]:
+    """Renew the lease beside the work, which may read a whole directory before its first key; the event says that it was lost."""
+    lost = asyncio.Event()
+    keeping = asyncio.create_task(_keep(db, run, lost), name="drift lease")
+    try:
+        yield lost
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _keep(db: Database, run: _Run, lost: asyncio.Event) -> None:
+    while not lost.is_set():
+        await asyncio.sleep(_LEASE.total_seconds() / 4)
+        try:
+            async with db.statement() as tx:
+                if not await renew_lease(tx, _resource(run.name), run.job.id, run.fence, _LEASE):
+                    lost.set()
+        except Retry as error:
+            # The next look may be in time; the verdict is counted under the lease in any case.
+            _log.warning("drift run cannot renew its lease", read_model=run.name, reason=str(error))
 
 
 async def _release(db: Database, job: RunningJob, name: str, fence: int) -> None:

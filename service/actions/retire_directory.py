@@ -20,7 +20,7 @@ from service.store.sync_log import Review, review_sync
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["Archived", "OwnsLiveMembers", "archive", "close_jobs", "keep_members", "remove_members", "retire_unused"]
+__all__ = ["Archived", "KeptMembers", "OwnsLiveMembers", "archive", "close_jobs", "keep_members", "remove_members", "retire_unused"]
 
 _MOST: Final = 200
 
@@ -35,6 +35,11 @@ class OwnsLiveMembers:
     """Somebody has to say what becomes of the members."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeptMembers:
+    """It is archived, and its members were kept: they are nobody's source's any more."""
+
+
 Retirement: TypeAlias = Archived | OwnsLiveMembers
 
 
@@ -42,7 +47,8 @@ async def retire_unused(tx: Tx, author: Author, connection_id: ConnectionId) -> 
     """Archive a connection that owns no live members; None where the company has no such one."""
     if not await lock_directory(tx, connection_id, author.company_id):
         return None
-    if await has_live_members(tx, connection_id):
+    view = await show_directory(tx, connection_id, author.company_id)
+    if view is not None and view.status != "archived" and await has_live_members(tx, connection_id):
         return OwnsLiveMembers()
     return await keep_members(tx, author, connection_id)
 
@@ -66,7 +72,9 @@ async def archive(tx: Tx, author: Author, view: DirectoryView, *, but: JobId | N
     await audit_change(tx, author, "directory.archived", view.id, {"status": {"before": view.status, "after": "archived"}})
 
 
-async def remove_members(tx: Tx, author: Author, connection_id: ConnectionId) -> Enqueued | AlreadyRunning | Archived | None:
+async def remove_members(
+    tx: Tx, author: Author, connection_id: ConnectionId
+) -> Enqueued | AlreadyRunning | Archived | KeptMembers | None:
     """Ask for the removal of all live members of a connection, and its archival after that; None where there is no such one.
 
     Its syncs are cancelled: they would bring back who is removed.
@@ -75,7 +83,7 @@ async def remove_members(tx: Tx, author: Author, connection_id: ConnectionId) ->
         return None
     view = await show_directory(tx, connection_id, author.company_id)
     if view is None or view.status == "archived":
-        return Archived()
+        return KeptMembers() if await has_live_members(tx, connection_id) else Archived()
     if (other := await find_active_job(tx, CONNECTION_REMOVAL, connection_id)) is not None:
         return AlreadyRunning(other)
     await close_jobs(tx, connection_id, author.actor)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
+from service.actions.request_sync import SyncRefused, sync_obstacle
 from service.actions.review_job import NotQuarantined, Rejected, approve_job, reject_job
 from service.domain.jobs import JobId
 from service.domain.member import CompanyId, ConnectionId
-from service.store.sync_log import Review, find_last_sync_of_job, list_open_quarantines, review_sync
+from service.store.connections import find_directory
+from service.store.sync_log import Review, SyncStatus, find_last_sync_of_job, list_open_quarantines, review_sync
 
 if TYPE_CHECKING:
     from service.store.database import Tx
@@ -17,13 +19,19 @@ __all__ = ["approve_sync", "reject_sync", "supersede_syncs"]
 
 
 async def approve_sync(
-    tx: Tx, job_id: JobId, company_id: CompanyId | None, reviewed_by: str
-) -> Enqueued | AlreadyRunning | NotQuarantined | None:
+    tx: Tx, job_id: JobId, company_id: CompanyId | None, reviewed_by: str, *, enabled: bool
+) -> Enqueued | AlreadyRunning | NotQuarantined | SyncRefused | None:
     """Let the job run again: it reads the directory anew and may remove whom its list names, and nobody else.
 
-    None where the company has no such job. Raises Retry errors.
+    None where the company has no such job. Where syncs are switched off, or the connection may not be asked, the list stays as it
+    is, to be approved when that has changed. Raises Retry errors.
     """
     run = await find_last_sync_of_job(tx, job_id)
+    if run is not None and run.status == SyncStatus.QUARANTINED and company_id in (None, run.company_id):
+        row = await find_directory(tx, ConnectionId(run.connection_id))
+        obstacle = None if row is None else sync_obstacle(row, dry_run=run.dry_run, enabled=enabled)
+        if obstacle is not None and run.review is None:
+            return SyncRefused(obstacle)
     approval = await approve_job(tx, job_id, company_id, {} if run is None else {"approved": str(run.id)})
     if isinstance(approval, Enqueued):
         await review_sync(tx, job_id, Review.APPROVED, reviewed_by)

@@ -75,8 +75,8 @@ def run(
 def approve(job: Job) -> None:
     """Approve the removals that a quarantined sync has listed: it runs again, and may remove those and nobody else."""
 
-    async def work(tx: Tx) -> Enqueued | AlreadyRunning | NotQuarantined | None:
-        return await approve_sync(tx, JobId(job), None, _WHO)
+    async def work(tx: Tx) -> Enqueued | AlreadyRunning | NotQuarantined | SyncRefused | None:
+        return await approve_sync(tx, JobId(job), None, _WHO, enabled=load_settings().sync_enabled)
 
     answer = in_transaction(work)
     match answer:
@@ -88,6 +88,8 @@ def approve(job: Job) -> None:
         case NotQuarantined(state=state):
             message = f"job {job} is {state.value}: there is nothing to approve"
             raise RollcallError(message)
+        case SyncRefused(reason=reason):
+            raise RollcallError(reason)
         case None:
             raise _no_job(job)
         case _:

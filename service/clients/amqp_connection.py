@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import aio_pika
@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelInvalidStateError
 
 from service.domain.errors import Unavailable
 
-__all__ = ["BROKER_ERRORS", "connected", "says_closed"]
+__all__ = ["BROKER_ERRORS", "connected", "own_cancellation", "says_closed"]
 
 _SECONDS: Final = 10.0
 
@@ -25,6 +25,19 @@ BROKER_ERRORS: Final = (AMQPError, OSError, TimeoutError)
 def says_closed(error: BaseException) -> bool:
     """Whether an error is what the client library raises for a closed connection or channel, a plain RuntimeError among them."""
     return isinstance(error, ChannelInvalidStateError) or (type(error) is RuntimeError and str(error).endswith(" closed"))
+
+
+@contextmanager
+def own_cancellation() -> Iterator[None]:
+    """Let CancelledError through only where this task was cancelled: the library raises it for a closed connection too."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        message = "the connection was closed"
+        raise ConnectionError(message) from None
 
 
 @asynccontextmanager

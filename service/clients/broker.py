@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from typing import Any, Final
@@ -21,6 +21,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from service.clients.amqp_connection import own_cancellation
 from service.clients.amqp_frames import Publishable, UnfitMessage, publish_frames
 from service.clients.confirm_channel import UNKNOWN, ConfirmChannel, Frames, Outcome, Refused
 from service.domain.errors import Unavailable
@@ -96,7 +97,7 @@ class Publisher:
         connection = Connection(self._url, transport_factory=transport, client_properties={"connection_name": self._name})
         try:
             async with asyncio.timeout(self._within):
-                with _own_cancellation():
+                with own_cancellation():
                     await connection.connect()
         except (AMQPError, OSError, EOFError, TimeoutError) as error:
             transport.abort()
@@ -130,7 +131,7 @@ class Publisher:
         # What could not be said to the broker in time is said by the closed socket.
         with suppress(AMQPError, OSError, TimeoutError):
             async with asyncio.timeout(2):
-                with _own_cancellation():
+                with own_cancellation():
                     await connection.close()
         transport.abort()
 
@@ -161,7 +162,7 @@ class Publisher:
         """Write, wait, put down what is known; answers with what the broker closed the channel or the connection for."""
         try:
             async with asyncio.timeout_at(deadline):
-                with _own_cancellation():
+                with own_cancellation():
                     channel = await self._channel(use, messages[indexes[0]].exchange)
         except (AMQPError, OSError, RuntimeError):
             return None
@@ -245,19 +246,6 @@ class Publisher:
             self._connection, self._channels, self.blocked = None, {}, False
             self._open.clear()
             self._lost.set()
-
-
-@contextmanager
-def _own_cancellation() -> Iterator[None]:
-    """Let CancelledError through only where this task was cancelled: the library raises it for a closed connection too."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        message = "the connection was closed"
-        raise ConnectionError(message) from None
 
 
 def _refuse(indexes: Sequence[int], outcomes: list[Outcome], closed: BaseException) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Self
 
 import aio_pika
@@ -35,7 +36,10 @@ class InboundPublisher:
     async def connected(cls, url: str) -> AsyncIterator[Self]:
         """A publisher over a connection of its own; raises Unavailable."""
         async with amqp_connection.connected(url) as connection:
-            yield cls(await connection.channel(publisher_confirms=True, on_return_raises=True))
+            with _told_as_unavailable("does not open a channel"):
+                async with asyncio.timeout(_SECONDS):
+                    channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            yield cls(channel)
 
     async def publish(self, channel: Channel, envelope: Envelope, body: bytes, *, routing_key: str | None = None) -> None:
         """Publish and wait for the confirm; raises NotDeliveredError and Unavailable."""
@@ -50,14 +54,23 @@ class InboundPublisher:
             content_type=properties.content_type,
             delivery_mode=properties.delivery_mode,
         )
-        try:
-            exchange = await self._channel.get_exchange(channel.exchange.name, ensure=False)
-            await exchange.publish(message, routing_key or channel.routing_key, mandatory=True, timeout=_SECONDS)
-        except DeliveryError:
-            text = f"no queue took it: is a worker's queue bound to {channel.exchange.name}?"
-            raise NotDeliveredError(text) from None
-        except (*amqp_connection.BROKER_ERRORS, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not amqp_connection.says_closed(error):
-                raise
-            text = f"the broker did not confirm ({type(error).__name__})"
-            raise Unavailable(text) from None
+        with _told_as_unavailable("did not confirm"):
+            try:
+                exchange = await self._channel.get_exchange(channel.exchange.name, ensure=False)
+                await exchange.publish(message, routing_key or channel.routing_key, mandatory=True, timeout=_SECONDS)
+            except DeliveryError:
+                text = f"no queue took it: is a worker's queue bound to {channel.exchange.name}?"
+                raise NotDeliveredError(text) from None
+
+
+@contextmanager
+def _told_as_unavailable(what: str) -> Iterator[None]:
+    """All that the library raises where the broker is gone, its own cancellation of what waited for an answer among it."""
+    try:
+        with amqp_connection.own_cancellation():
+            yield
+    except (*amqp_connection.BROKER_ERRORS, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not amqp_connection.says_closed(error):
+            raise
+        text = f"the broker {what} ({type(error).__name__})"
+        raise Unavailable(text) from None

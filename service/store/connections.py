@@ -19,6 +19,7 @@ __all__ = [
     "ConnectionRow",
     "DirectoryRow",
     "block_connection",
+    "find_company_of_default_directory",
     "find_default_directory",
     "find_directory",
     "insert_connection",
@@ -143,6 +144,12 @@ async def find_default_directory(tx: Tx, company_id: CompanyId) -> ConnectionId 
     """The connection to the operator's own directory; None where the name `default` means something else."""
     identity = await tx.fetchval(_SQL["find_default_directory"].sql, company_id)
     return None if identity is None else ConnectionId(identity)
+
+
+async def find_company_of_default_directory(tx: Tx) -> CompanyId | None:
+    """The company of the operator's own directory, whatever it is called by now; None where there is none."""
+    identity = await tx.fetchval(_SQL["find_company_of_default_directory"].sql)
+    return None if identity is None else CompanyId(identity)
 
 
 async def removal_limits(tx: Tx, connection_id: ConnectionId) -> RemovalLimits:

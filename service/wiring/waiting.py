@@ -11,7 +11,7 @@ from aio_pika.exceptions import AMQPError
 
 from service.clients.amqp_connection import says_closed
 from service.domain.backoff import WHILE_AWAY
-from service.domain.errors import Unavailable
+from service.domain.errors import Retry
 
 __all__ = ["until_there"]
 
@@ -22,15 +22,15 @@ _log: Final = structlog.get_logger(__name__)
 
 
 async def until_there(what: str, where: str, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Call `attempt` until it succeeds; a service that is away is waited for, anything else is raised."""
+    """Call `attempt` until it succeeds; what may pass is waited for, anything else is raised."""
     failures, said = 0, ""
     while True:
         try:
             result = await attempt()
-        except (Unavailable, AMQPError, RuntimeError, OSError, TimeoutError) as error:
+        except (Retry, AMQPError, RuntimeError, OSError, TimeoutError) as error:
             if isinstance(error, RuntimeError) and not says_closed(error):
                 raise
-            reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
+            reason = str(error) if isinstance(error, Retry) else type(error).__name__
             if reason != said:
                 _log.warning(f"waiting for {what}", where=where, reason=reason)
                 said = reason

@@ -117,6 +117,19 @@ async def test_one_that_the_database_fails_on_in_an_unknown_way_stops_no_other(c
     assert await clock.expire() == {"total_found": 20, "applied": 19, "errors": 1}
 
 
+async def test_one_in_whose_way_something_always_is_loses_nobody_else_s_count(clock: Clock) -> None:
+    await clock.add_members(20, ago(1))
+    # The next version is in the audit already, whoever tries and however often.
+    await clock.fetch(
+        "insert into member_events (member_id, version, company_id, connection_id, external_id, occurred_at, reason_code, "
+        "new_state, changed_fields, before, after, actor, correlation_id) "
+        "select id, 2, company_id, connection_id, external_id, now(), 'ADMIN', state, '{}', '{}', '{}', 'somebody', '' "
+        "from members where external_id = 'm-7' returning id"
+    )
+
+    assert await clock.expire() == {"total_found": 20, "applied": 19, "errors": 1}
+
+
 async def test_whom_somebody_else_changes_is_not_waited_for(clock: Clock) -> None:
     await clock.add_members(3, ago(1))
     async with clock.database.transaction() as tx:

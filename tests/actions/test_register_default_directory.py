@@ -72,6 +72,18 @@ async def test_names_that_mean_something_else_are_left_alone(db: Database) -> No
         assert [one.kind for one in await list_connections(tx)] == ["stream"]
 
 
+async def test_the_company_may_be_renamed_and_nobody_takes_its_place(db: Database) -> None:
+    made = await register_default_directory(db, URL)
+    async with db.transaction() as tx:
+        await tx.execute("update companies set name = 'Choir'")
+        await insert_company(tx, "default", "UTC", None)
+    again = await register_default_directory(db, URL)
+    assert again == made
+    async with db.transaction() as tx:
+        (connection,) = await list_connections(tx)
+    assert connection.company_id == made.company_id
+
+
 @pytest.fixture
 def given(database_url: str, monkeypatch: pytest.MonkeyPatch, upstream: Upstream) -> Any:
     monkeypatch.setenv("DATABASE_URL", database_url)

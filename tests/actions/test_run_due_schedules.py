@@ -95,6 +95,18 @@ async def test_a_due_schedule_has_a_job_for_its_slot_and_goes_on_at_the_next(clo
     assert await tick(clock) == []
 
 
+async def test_whose_members_are_being_removed_is_not_synced(clock: Clock) -> None:
+    connection = await scheduled_sync(clock)
+    async with clock.database.transaction() as tx:
+        asked = await enqueue_job(
+            tx, kind="connection_removal", company_id=clock.company, subject_id=connection, requested_by="tests"
+        )
+    assert isinstance(asked, Enqueued)
+    assert await tick(clock) == []
+    await end_jobs(clock)
+    assert [one.subject_id for one in await tick(clock)] == [connection]
+
+
 async def test_what_is_not_due_or_is_switched_off_does_not_begin(clock: Clock) -> None:
     await due_since(clock, -HOUR)
     await due_since(clock, HOUR, kind="scan", subjects=2)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.actions.request_sync import SyncRefused
 from service.actions.review_job import NotQuarantined
 from service.actions.review_sync import approve_sync
 from service.domain.jobs import JobState
@@ -103,14 +104,32 @@ async def test_a_rejected_list_removes_nobody(syncs: Syncs) -> None:
     assert (row.state, row.error) == (JobState.CANCELLED, "its removals were rejected")
     assert len(await syncs.live()) == 120
     async with syncs.database.transaction() as tx:
-        assert await approve_sync(tx, held.id, syncs.company, "tests") == NotQuarantined(JobState.CANCELLED)
+        assert await approve_sync(tx, held.id, syncs.company, "tests", enabled=True) == NotQuarantined(JobState.CANCELLED)
+
+
+async def test_what_cannot_run_now_keeps_its_list(syncs: Syncs) -> None:
+    syncs.upstream.change(delete=range(1, 31))
+    held = await syncs.sync()
+    async with syncs.database.transaction() as tx:
+        off = await approve_sync(tx, held.id, syncs.company, "tests", enabled=False)
+    await syncs.fetch("update connections set status = 'blocked' returning id")
+    async with syncs.database.transaction() as tx:
+        blocked = await approve_sync(tx, held.id, syncs.company, "tests", enabled=True)
+    await syncs.fetch("update connections set status = 'active' returning id")
+
+    assert isinstance(off, SyncRefused)
+    assert "SYNC_ENABLED" in off.reason
+    assert isinstance(blocked, SyncRefused)
+    assert (await syncs.job(held.id)).state is JobState.QUARANTINED
+    await syncs.approve(held.id)
+    assert len(await syncs.live()) == 90
 
 
 async def test_another_company_can_neither_see_nor_approve_it(syncs: Syncs) -> None:
     syncs.upstream.change(delete=range(1, 31))
     held = await syncs.sync()
     async with syncs.database.transaction() as tx:
-        assert await approve_sync(tx, held.id, OTHER_COMPANY, "tests") is None
+        assert await approve_sync(tx, held.id, OTHER_COMPANY, "tests", enabled=True) is None
     ((review,),) = await syncs.fetch("select review from sync_log where job_id = $1", held.id)
     assert review is None
 

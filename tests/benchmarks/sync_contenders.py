@@ -79,7 +79,7 @@ async def _sync(db: Database, company: CompanyId, connection: ConnectionId, sour
     row = await _run(db, enqueued.job_id, JobKind(sync))
     if row.state == "quarantined":
         async with db.transaction() as tx:
-            await approve_sync(tx, enqueued.job_id, company, "benchmark")
+            await approve_sync(tx, enqueued.job_id, company, "benchmark", enabled=True)
         row = await _run(db, enqueued.job_id, JobKind(sync))
     if row.state != "succeeded":
         message = f"{step}: {row.state}, {row.error}"

@@ -16,7 +16,17 @@ from service.domain.directories.mapping import (
     directory_mapping,
 )
 
-__all__ = ["CSV", "DJANGO", "CsvDirectory", "Directory", "DjangoDirectory", "InvalidDirectory", "directory", "is_local_file"]
+__all__ = [
+    "CSV",
+    "DJANGO",
+    "HIDDEN_QUERY",
+    "CsvDirectory",
+    "Directory",
+    "DjangoDirectory",
+    "InvalidDirectory",
+    "directory",
+    "is_local_file",
+]
 
 DJANGO: Final = "django"
 CSV: Final = "csv"
@@ -32,6 +42,9 @@ _AUTH: Final = ("Bearer", "Token")
 _DEFAULT_PATH: Final = "/api/members"
 _DEFAULT_PAGE_SIZE: Final = 500
 _PAGE_SIZES: Final = range(1, 10_001)
+# What stands in place of a query where settings are shown: it may hold what opens the address.
+HIDDEN_QUERY: Final = "?…"
+_SHOWN_WITHOUT_QUERY: Final = "is shown without its query, which may be a secret; give all of it"
 _DJANGO_SETTINGS: Final = frozenset(
     {"baseUrl", "path", "auth", "paging", "pageSize", "pageSizeParameter", "modifiedSince", "mapping"}
 )
@@ -108,6 +121,8 @@ def is_local_file(location: str) -> bool:
 def _django(settings: Mapping[str, Any]) -> DjangoDirectory:
     _known(settings, _DJANGO_SETTINGS)
     path = settings.get("path", _DEFAULT_PATH)
+    if isinstance(path, str) and path.endswith(HIDDEN_QUERY):
+        raise InvalidDirectory(f"path: {_SHOWN_WITHOUT_QUERY}")
     if not isinstance(path, str) or not re.fullmatch(r"/[^\s#\\]*", path):
         raise InvalidDirectory("path begins with / and holds no spaces, such as /api/members/")
     paging = settings.get("paging", "page-number")
@@ -134,6 +149,8 @@ def _csv(settings: Mapping[str, Any]) -> CsvDirectory:
     if isinstance(location, str) and is_local_file(location):
         if not _FILE.fullmatch(location):
             raise InvalidDirectory("location is file:NAME, below the operator's CSV_DIR, or a URL")
+    elif isinstance(location, str) and location.endswith(HIDDEN_QUERY):
+        raise InvalidDirectory(f"location: {_SHOWN_WITHOUT_QUERY}")
     else:
         location = _url(location, "location", query=True)
     delimiter = settings.get("delimiter", ",")

@@ -53,6 +53,14 @@ select id
 from connections
 where company_id = $1 and name = 'default' and secret_reference = 'env:DJANGO_API_KEY';
 
+-- name: find_company_of_default_directory
+-- The company of the operator's own directory, whatever it is called by now; the first, where there is more than one.
+select company_id
+from connections
+where secret_reference = 'env:DJANGO_API_KEY' and name = 'default'
+order by created_at, id
+limit 1;
+
 -- name: removal_limits
 -- What one sync of the connection may remove unasked.
 select most_removals as most, most_removed_percent as most_percent, few_removals as few

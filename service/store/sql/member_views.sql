@@ -15,6 +15,8 @@ left join lateral (
     select l.snapshot_began_at
     from sync_log l
     where l.connection_id = m.connection_id and l.mode = 'full' and not l.dry_run and l.status in ('success', 'partial')
+        -- A snapshot that lacked somebody for no good reason says nothing of anybody.
+        and not l.details ? 'withheld'
         and not exists (
             select from sync_entries e
             where e.log_id = l.id and e.external_id = m.external_id and e.what in ('invalid', 'conflicting')

@@ -1,8 +1,8 @@
 -- Schedules: next_run_at is compared with the database's clock only, whatever the clock of whoever ticks.
 
 -- name: claim_due_schedules
--- Up to $2 of these kinds that are due, locked; what another tick looks at is its own. Not due is what has a job queued or running, a
--- connection that is blocked, archived, pushed to us or no directory, and one whose last sync waits for somebody to look at it.
+-- Up to $2 of these kinds that are due, locked; what another tick looks at is its own. Not due is what has a job queued or running or
+-- loses its members by one, a connection that is blocked, archived, pushed to us or no directory, and one whose last sync waits for somebody to look at it.
 select
     s.id, s.company_id, s.kind, s.subject_id, s.parameters, s.interval_ms, s.cron, s.time_zone, s.next_run_at,
     statement_timestamp() as claimed_at
@@ -17,6 +17,11 @@ where s.enabled and s.kind = any ($1::text[]) and s.next_run_at <= statement_tim
     and not exists (
         select from jobs j
         where j.kind = s.kind and j.subject_id = s.subject_id and j.state in ('queued', 'running')
+    )
+    and not exists (
+        select from jobs j
+        where s.kind = 'directory_sync' and j.kind = 'connection_removal' and j.subject_id = s.subject_id
+            and j.state in ('queued', 'running')
     )
     and not exists (
         select from jobs j

@@ -99,8 +99,11 @@ async def show(principal: Reader, db: Db) -> Company:
 
 @router.patch("/api/company", summary="Change the company", responses=documented({409: "there is another company of that name"}))
 async def change(patch: CompanyPatch, principal: Administrator, db: Db) -> Company:
-    """Change its name, time zone or days of grace."""
+    """Change its time zone or days of grace; its name, by which the operator knows it, is the operator's alone to change."""
     given: dict[str, Any] = patch.model_dump(include=patch.model_fields_set)
+    if "name" in given and not principal.is_operator:
+        # Whether a name is taken would also tell of other companies.
+        raise ProblemError(HTTPStatus.FORBIDDEN, "the name is the operator's alone to change")
     async with db.transaction() as tx:
         return _shown(_accepted(await revise_company(tx, Author(principal.company_id, principal.actor), given)))
 

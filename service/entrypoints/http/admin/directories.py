@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeAlias, TypeVar, assert_never
 from uuid import UUID
@@ -19,7 +20,7 @@ from service.actions.configure_directory import (
 )
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.probe_directory import probe_directory, release_by_probe
-from service.actions.retire_directory import Archived, OwnsLiveMembers, keep_members, remove_members, retire_unused
+from service.actions.retire_directory import Archived, KeptMembers, OwnsLiveMembers, keep_members, remove_members, retire_unused
 from service.actions.schedule_sync import NotScheduled, schedule_sync
 from service.domain.member import ConnectionId
 from service.entrypoints.http.admin.api_model import Listed
@@ -41,7 +42,7 @@ from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Administrator, Principal, Reader
 from service.entrypoints.http.admin.problems import ProblemError, documented
 from service.entrypoints.http.admin.route import admin_router
-from service.entrypoints.http.admin.setting import Db, Setting
+from service.entrypoints.http.admin.setting import AdminSetting, Db, Setting
 from service.store.connections import DirectoryRow, find_directory
 from service.store.database import Database, Tx
 from service.store.directories import page_directories, show_directory
@@ -55,7 +56,7 @@ router: Final = admin_router("directories")
 _PAGES: Final = Cursor("directories", (str,))
 # What a patch says besides how the directory is asked.
 _APART: Final = frozenset({"removal_limits", "fields", "auto_sync_interval_minutes"})
-_Retired: TypeAlias = Archived | OwnsLiveMembers | Enqueued | AlreadyRunning | None
+_Retired: TypeAlias = Archived | KeptMembers | OwnsLiveMembers | Enqueued | AlreadyRunning | None
 _RETIRED: Final[Mapping[str | None, Callable[[Tx, Author, ConnectionId], Awaitable[_Retired]]]] = {
     None: retire_unused,
     "keep": keep_members,
@@ -174,6 +175,8 @@ async def retire(
             raise ProblemError(
                 HTTPStatus.CONFLICT, "it owns live members; members=keep or members=remove says what becomes of them"
             )
+        case KeptMembers():
+            raise ProblemError(HTTPStatus.CONFLICT, "it is archived, and its members were kept: take them out one by one")
         case AlreadyRunning(job_id=job_id):
             raise ProblemError(HTTPStatus.CONFLICT, "its members are being removed already", job_id=job_id)
         case None:
@@ -186,14 +189,26 @@ async def retire(
 async def test(directory_id: UUID, principal: Administrator, db: Db, setting: Setting) -> TestResult:
     """Ask for its first page. Where it can be synced, and was blocked, it is released."""
     row = await _asked(db, principal, directory_id)
-    return shown_test(await release_by_probe(db, principal.actor, row, setting.opened, setting.described))
+    async with _place(setting):
+        return shown_test(await release_by_probe(db, principal.actor, row, setting.opened, setting.described))
 
 
 @router.post("/api/directory/{directory_id}/preview", summary="Preview a mapping")
 async def preview(directory_id: UUID, principal: Administrator, db: Db, setting: Setting) -> Preview:
     """What the first records of its first page would mean; nothing is stored. Personal data."""
     row = await _asked(db, principal, directory_id)
-    return shown_preview(await probe_directory(row, setting.opened, setting.described))
+    async with _place(setting):
+        return shown_preview(await probe_directory(row, setting.opened, setting.described))
+
+
+@asynccontextmanager
+async def _place(setting: AdminSetting) -> AsyncIterator[None]:
+    """A place among the few that may ask a directory at once: a page may be large, and this process has webhooks to take."""
+    if setting.probes.locked():
+        detail = "several directories are being asked at this moment; try again"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+    async with setting.probes:
+        yield
 
 
 async def _asked(db: Database, principal: Principal, directory_id: UUID) -> DirectoryRow:

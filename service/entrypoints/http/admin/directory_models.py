@@ -12,6 +12,7 @@ from pydantic import Field
 from service.actions.probe_directory import Probe, SeenRecord
 from service.actions.schedule_sync import SHORTEST_SYNC_INTERVAL
 from service.domain.change import VersionKind
+from service.domain.directories.configuration import HIDDEN_QUERY
 from service.domain.directories.guard import RemovalLimits
 from service.domain.source_mapping import MEMBER_FIELDS
 from service.entrypoints.http.admin.api_model import AnswerModel, Name, RequestModel, Whole
@@ -189,11 +190,13 @@ def shown_directory(view: DirectoryView) -> Directory:
 
 
 def _without_query(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A CSV's address may hold what opens it."""
-    location = settings.get("location")
-    if not isinstance(location, str) or "?" not in location:
-        return dict(settings)
-    return {**settings, "location": location.partition("?")[0] + "?…"}
+    """An address may hold what opens it."""
+    hidden = {
+        name: value.partition("?")[0] + HIDDEN_QUERY
+        for name in ("location", "path")
+        if isinstance(value := settings.get(name), str) and "?" in value
+    }
+    return {**settings, **hidden}
 
 
 def shown_test(probe: Probe) -> TestResult:

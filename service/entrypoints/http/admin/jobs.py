@@ -13,7 +13,7 @@ from service.actions.audit_change import Author, audit_change
 from service.actions.cancel_job import cancel_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.remove_connection import approve_removal
-from service.actions.request_sync import CONNECTION_REMOVAL
+from service.actions.request_sync import CONNECTION_REMOVAL, SyncRefused
 from service.actions.review_job import NotQuarantined, Rejected
 from service.actions.review_sync import approve_sync, reject_sync
 from service.domain.jobs import CancelAsked, Ended, JobId, JobState, Transition
@@ -24,7 +24,7 @@ from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Principal, Syncer, Watcher
 from service.entrypoints.http.admin.problems import ProblemError
 from service.entrypoints.http.admin.route import admin_router
-from service.entrypoints.http.admin.setting import Db
+from service.entrypoints.http.admin.setting import Db, Setting
 from service.store.database import Tx
 from service.store.jobs import JobRow, PageEnd, find_job, list_jobs_of_company
 
@@ -71,18 +71,19 @@ async def show(job_id: UUID, principal: Watcher, db: Db) -> Job:
     response_model=StartedJob,
     responses=IDEMPOTENT,
 )
-async def approve(job_id: UUID, principal: Syncer, once: Once) -> Response:
+async def approve(job_id: UUID, principal: Syncer, once: Once, setting: Setting) -> Response:
     """Let the job run again. A sync may then remove whom its list names, and nobody else; a removal as many as it has counted.
 
-    409 where it is not quarantined, or another job works on the directory.
+    409 where it is not quarantined, another job works on the directory, or syncs are switched off: then the list stays.
     """
 
     async def work(tx: Tx) -> Reply:
         row = await _found(tx, job_id, principal)
+        answer: Enqueued | AlreadyRunning | NotQuarantined | SyncRefused | None
         if row.kind == CONNECTION_REMOVAL:
             answer = await approve_removal(tx, JobId(job_id), principal.company_id)
         else:
-            answer = await approve_sync(tx, JobId(job_id), principal.company_id, principal.actor)
+            answer = await approve_sync(tx, JobId(job_id), principal.company_id, principal.actor, enabled=setting.sync_enabled)
         match answer:
             case Enqueued():
                 await audit_change(tx, _author(principal), "job.approved", job_id)
@@ -91,6 +92,8 @@ async def approve(job_id: UUID, principal: Syncer, once: Once) -> Response:
                 raise ProblemError(HTTPStatus.CONFLICT, "another job works on the directory", job_id=other)
             case NotQuarantined(state=state):
                 raise _nothing_to_decide(state)
+            case SyncRefused(reason=reason):
+                raise ProblemError(HTTPStatus.CONFLICT, reason)
             case None:
                 raise ProblemError.not_found("job")
             case _:

@@ -24,6 +24,8 @@ from service.entrypoints.http.request_trace import RequestTrace
 __all__ = ["AdminRoute", "admin_router"]
 
 _JSON: Final = re.compile(r'application/([a-z0-9.-]+\+)?json\s*(;\s*charset="?utf-?8"?\s*)?', re.IGNORECASE)
+# What is written again, for a fingerprint or an answer, may be nested 254 times at the most.
+_DEEPEST: Final = 128
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH"})
 
 _ALWAYS: Final = documented(
@@ -136,6 +138,8 @@ def _understood(request: Request, body: bytes) -> Any:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "an object in the body has the same name twice") from None
     except RecursionError:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is nested too deeply") from None
+    if _is_deeper_than(value, _DEEPEST):
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is nested too deeply")
     if b"\\u0000" in body and _has_nul(value):
         raise ProblemError.wrong("body", "must hold no NUL characters")
     return value
@@ -153,6 +157,17 @@ def _pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER: Final = JSONDecoder(object_pairs_hook=_pairs, parse_int=float, parse_float=float)
+
+
+def _is_deeper_than(value: Any, most: int) -> bool:
+    """Whether there is an array or object inside more than so many others."""
+    level = [value]
+    for _ in range(most + 1):
+        parts = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [part for inside in parts for part in inside if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _has_nul(value: Any) -> bool:

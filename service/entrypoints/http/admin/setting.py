@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Final
 
 from fastapi import Depends
 from pydantic import SecretStr
@@ -17,6 +18,8 @@ from service.store.connections import DirectoryRow
 from service.store.database import Database
 
 __all__ = ["AdminSetting", "Db", "Setting"]
+
+_PROBES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,8 @@ class AdminSetting:
     sync_enabled: bool
     opened: Callable[[DirectoryRow], AbstractAsyncContextManager[Source]]
     described: Callable[[DirectoryRow], Directory]
+    # How many directories are asked at once, for a test or a preview.
+    probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PROBES))
 
 
 def _setting(request: Request) -> AdminSetting:

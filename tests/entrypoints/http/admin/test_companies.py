@@ -36,13 +36,23 @@ async def test_a_name_is_one_company_s_however_many_want_it_at_once(admin: Admin
         *(admin.client.post("/api/companies", json={"name": "Choir"}, headers=admin.operator) for _ in range(8))
     )
     other = await admin.tenant()
-    taken = await admin.client.patch("/api/company", json={"name": "Choir"}, headers=other.headers())
+    as_operator = {**admin.operator, "rollcall-company": str(other.company_id)}
+    taken = await admin.client.patch("/api/company", json={"name": "Choir"}, headers=as_operator)
 
     statuses = Counter(answer.status_code for answer in answers)
     assert statuses[201] == 1
     assert set(statuses) <= {201, 409, 503}
     assert taken.status_code == 409
     assert await admin.fetch("select count(*) from companies where name = 'Choir'") == [(1,)]
+
+
+async def test_a_company_cannot_call_itself_something_else(admin: Admin) -> None:
+    tenant = await admin.tenant("Choir")
+    renamed = await admin.client.patch("/api/company", json={"name": "default"}, headers=tenant.headers())
+    allowed = await admin.client.patch("/api/company", json={"graceDays": 3}, headers=tenant.headers())
+
+    assert renamed.status_code == 403
+    assert allowed.json()["name"] == "Choir"
 
 
 async def test_nobody_takes_another_company_s_id_for_a_name(admin: Admin) -> None:

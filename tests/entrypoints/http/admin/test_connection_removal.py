@@ -133,3 +133,13 @@ async def test_stopped_in_the_middle_it_goes_on_where_it_was(
     second = await admin.run(job)
 
     assert (second.state, second.result, await live(admin)) == (JobState.SUCCEEDED, {"removed": 7}, 0)
+
+
+async def test_members_that_were_kept_are_not_said_to_be_removed(admin: Admin, upstream: Upstream) -> None:
+    tenant, path = await imported(admin, upstream, 5)
+    kept = await admin.client.delete(f"{path}?members=keep", headers=tenant.headers())
+    removed = await admin.client.delete(f"{path}?members=remove", headers=tenant.headers())
+    again = await admin.client.delete(path, headers=tenant.headers())
+
+    assert (kept.status_code, removed.status_code, again.status_code) == (204, 409, 204)
+    assert await live(admin) == 5

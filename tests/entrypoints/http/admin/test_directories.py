@@ -135,6 +135,49 @@ async def test_local_files_are_the_operator_s(admin: Admin) -> None:
     assert "token=abc" not in (await admin.client.get("/api/audit", headers=tenant.headers())).text
 
 
+async def test_what_opens_an_address_is_neither_shown_nor_lost(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    settings = {"baseUrl": "https://members.example.com", "path": "/members/?token=abc"}
+    made = await add(admin, tenant, settings=settings)
+    path, shown = made.headers["location"], made.json()["settings"]
+    returned = await admin.client.patch(path, json={"settings": shown}, headers=tenant.headers())
+    ((kept,),) = await admin.fetch("select directory ->> 'path' from connections")
+
+    assert "abc" not in made.text
+    assert shown["path"] == "/members/?…"
+    assert where(returned) == ["body.settings"]
+    assert kept == "/members/?token=abc"
+
+
+async def test_the_operator_s_own_key_goes_nowhere_else(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    async with admin.database.transaction() as tx:
+        await grant_secret(tx, tenant.company_id, "env:DJANGO_API_KEY")
+    (row,) = await admin.fetch(
+        "insert into connections (company_id, name, kind, version_kind, mapped_fields, directory, secret_reference) "
+        "values ($1, 'default', 'django', 'none', '{name}', $2, 'env:DJANGO_API_KEY') returning id",
+        tenant.company_id,
+        {"baseUrl": "https://members.example.com"},
+    )
+    path = f"/api/directory/{row['id']}"
+    moved = await admin.client.patch(path, json={"settings": {"baseUrl": "https://evil.example.com"}}, headers=tenant.headers())
+    paged = await admin.client.patch(
+        path, json={"settings": {"baseUrl": "https://members.example.com", "pageSize": 100}}, headers=tenant.headers()
+    )
+
+    assert where(moved) == ["body.settings"]
+    assert paged.status_code == 200
+
+
+async def test_what_the_operator_set_does_not_keep_its_company_from_changing_the_rest(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    headers = {**admin.operator, "rollcall-company": str(tenant.company_id)}
+    local = {"name": "file", "kind": "csv", "settings": {"location": "file:members.csv"}}
+    made = await admin.client.post("/api/directory", json=local, headers=headers)
+    renamed = await admin.client.patch(made.headers["location"], json={"name": "club"}, headers=tenant.headers())
+    assert renamed.json()["name"] == "club"
+
+
 async def test_an_address_of_an_inner_network_is_never_dialled(admin: Admin, upstream: Upstream) -> None:
     upstream.reset(3)
     tenant = await admin.tenant()
@@ -245,8 +288,10 @@ async def test_a_directory_that_owns_members_is_not_deleted_without_a_word(admin
     assert (await admin.client.get("/api/directory", headers=tenant.headers())).json()["items"] == []
     assert len((await admin.client.get("/api/directory?archived=true", headers=tenant.headers())).json()["items"]) == 1
     assert (await admin.client.post("/sync", headers=tenant.headers())).status_code == 409
-    assert (await admin.client.delete(path, headers=tenant.headers())).status_code == 409
+    # It is out of use already, and its members stay as they were left.
+    assert (await admin.client.delete(path, headers=tenant.headers())).status_code == 204
     assert (await admin.client.delete(f"{path}?members=keep", headers=tenant.headers())).status_code == 204
+    assert len(await live(admin)) == 4
     assert where(await admin.client.patch(path, json={"name": "x"}, headers=tenant.headers())) == ["body.status"]
     assert where(await admin.client.post(f"{path}/test", headers=tenant.headers())) == ["path.directory_id"]
 

@@ -223,6 +223,8 @@ async def test_a_complete_sync_verifies_whom_it_had_nothing_to_say_against(admin
     await synced(DAY, status="failed")
     await synced(DAY, status="quarantined")
     await synced(DAY, dry_run=True)
+    lacking = await synced(DAY, status="partial")
+    await admin.fetch('update sync_log set details = \'{"withheld": "counts differ"}\' where id = $1 returning id', lacking)
     assert await verified(ada) == now + DAY
     # And this one could not read one of them.
     log = await synced(DAY / 2, status="partial")

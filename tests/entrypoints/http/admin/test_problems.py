@@ -54,6 +54,8 @@ async def post(admin: Admin, body: bytes, headers: dict[str, str] | None = None)
         (b'{"name": "a", "timeZone": "Mars/Olympus"}', 422),
         (b'{"name": "a", "' + PERSONAL.encode() + b'": 1}', 422),
         (b"[" * 2000 + b"]" * 2000, 400),
+        (b'{"name": ' + b"[" * 300 + b"]" * 300 + b"}", 400),
+        (b'{"name": ' + b"[" * 600 + b'"\\u0000"' + b"]" * 600 + b"}", 400),
         (b'{"a":' * 100 + b"1" + b"}" * 100, 422),
         (b'{"name": "' + b"x" * 2_000_000 + b'"}', 413),
     ],
