@@ -38,6 +38,7 @@ from service.store.member_views import MemberView, VerifiedMember
 from service.store.outbox import Backlog, Due, Found, RefusalReason
 from service.store.plan_changes import PlanChangeRow
 from service.store.queries import REGISTRY, queries
+from service.store.scanned_members import ScannedMember, SharingMember
 from service.store.schedules import DueSchedule, ScheduleRow
 from service.store.secret_grants import SecretGrant
 from service.store.sync_delta import DeltaCount, DeltaRow
@@ -93,6 +94,11 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("due_members", "list_ended_graces"): DueMember,
     ("due_members", "list_pending_plans"): PendingMember,
     ("plan_changes", "list_plan_changes"): PlanChangeRow,
+    ("scanned_members", "list_scanned_members"): ScannedMember,
+    ("scanned_members", "list_members_outside"): ScannedMember,
+    ("scanned_members", "list_members_at"): ScannedMember,
+    ("scanned_members", "stream_members_sharing_email"): SharingMember,
+    ("scanned_members", "stream_members_sharing_national_id"): SharingMember,
     ("schedules", "claim_due_schedules"): DueSchedule,
     ("schedules", "find_schedule"): ScheduleRow,
     ("schedules", "list_schedules"): ScheduleRow,

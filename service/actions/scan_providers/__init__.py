@@ -1,0 +1,1 @@
+"""Who looks at a company's members in a scan."""
