@@ -17,6 +17,8 @@ import pytest
 import typer.main
 
 from contracts.channels import CHANNELS, EXCHANGES
+from deploy.demo.clock_books import SCHEDULED
+from deploy.demo.clock_scenario import PLANNED, TICKS
 from deploy.demo.scenario import build_scenario
 from deploy.demo.webhook_scenario import Kind, build_webhooks
 from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
@@ -174,6 +176,7 @@ def test_the_books_in_the_readme_are_those_of_the_demo() -> None:
     scenario = build_scenario(uuid4(), uuid4(), datetime.now(UTC))
     expected = {**scenario.expected, "sent": len(scenario.messages), "published": scenario.expected["applied"], "lost": 0}
     assert shown_books == expected
+    of_webhooks, _, of_the_clock = of_webhooks.partition("\nThe books of the clock\n")
     shown_webhooks = counted(of_webhooks)
     webhooks = build_webhooks({uuid4(): kind.with_new_secret() for kind in (StandardWebhooks, Stripe, GitHub)}, datetime.now(UTC))
     answers = {"accepted" if status == 202 else f"refused {status}": count for status, count in webhooks.answers.items()}
@@ -186,11 +189,13 @@ def test_the_books_in_the_readme_are_those_of_the_demo() -> None:
         **applied,
         "lost": 0,
     }
+    slots = len(SCHEDULED) + 1
+    assert counted(of_the_clock) == {"plans begun": len(PLANNED), "ticks": TICKS, "slots": slots, "twice": 0}
 
 
 def counted(books: str) -> dict[str, int]:
     """The lines of books that must come out as they do."""
-    lines = re.findall(r"^  ([a-z]+(?: \d+)?) +([\d,]+)  ✓", books, re.MULTILINE)
+    lines = re.findall(r"^  ([a-z]+(?: [a-z0-9]+)?) +([\d,]+)  ✓", books, re.MULTILINE)
     return {name: int(found.replace(",", "")) for name, found in lines}
 
 

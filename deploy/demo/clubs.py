@@ -20,10 +20,20 @@ from service.store.secret_grants import grant_secret
 from service.store.webhook_secrets import insert_webhook_secret
 from service.store.webhooks import insert_webhook
 
-__all__ = ["Directory", "SyncedDirectory", "WebhookSources", "add_directory", "add_synced_directory", "add_webhook_sources"]
+__all__ = [
+    "Directory",
+    "SyncedDirectory",
+    "TimedClub",
+    "WebhookSources",
+    "add_directory",
+    "add_synced_directory",
+    "add_timed_club",
+    "add_webhook_sources",
+]
 
 _RATE: Final = 500
 _KEY_FILE: Final = "directory-key"
+_OTHER_KEY_FILE: Final = "timed-directory-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +60,38 @@ class SyncedDirectory:
     connection: ConnectionId
 
 
+@dataclass(frozen=True, slots=True)
+class TimedClub:
+    """A company whose members are known here alone, and a directory that is asked by the clock, where there is one."""
+
+    company: CompanyId
+    connection: ConnectionId | None
+
+
 async def add_synced_directory(database_url: str, secrets_dir: Path, base_url: str, key: str) -> SyncedDirectory:
     """The company of the third chapter; the key of its directory lies in a file below `secrets_dir`."""
-    (secrets_dir / _KEY_FILE).write_text(key, encoding="utf-8")
-    described = {"baseUrl": base_url, "path": "/api/members/", "paging": "cursor", "pageSize": 1000}
-    meaning, reference = directory("django", described).mapping, f"file:{_KEY_FILE}"
     db = await Database.connect(database_url, name="rollcall demo", size=1)
     try:
         async with db.transaction() as tx:
             company = await insert_company(tx, "Demo Sailing Club", "UTC", 0)
-            await grant_secret(tx, company.id, reference)
-            row = await insert_directory(
-                tx, company.id, "members", "django", VersionKind.NONE, sorted(meaning.mapped_fields), described, reference
-            )
+            (secrets_dir / _KEY_FILE).write_text(key, encoding="utf-8")
+            connection = await _add_directory(tx, company.id, base_url, _KEY_FILE)
     finally:
         await db.close()
-    return SyncedDirectory(company.id, row.id)
+    return SyncedDirectory(company.id, connection)
+
+
+async def add_timed_club(database_url: str, secrets_dir: Path, base_url: str | None, key: str) -> TimedClub:
+    """The company of the fourth chapter; without a directory where there is no `base_url`."""
+    db = await Database.connect(database_url, name="rollcall demo", size=1)
+    try:
+        async with db.transaction() as tx:
+            company = await insert_company(tx, "Demo Climbing Club", "UTC", 0)
+            (secrets_dir / _OTHER_KEY_FILE).write_text(key, encoding="utf-8")
+            connection = None if base_url is None else await _add_directory(tx, company.id, base_url, _OTHER_KEY_FILE)
+    finally:
+        await db.close()
+    return TimedClub(company.id, connection)
 
 
 async def add_directory(database_url: str) -> Directory:
@@ -105,4 +131,13 @@ async def _connect(tx: Tx, company: CompanyId, source: WebhookSource) -> Connect
     reference = f"file:{source.name}"
     await grant_secret(tx, company, reference)
     await insert_webhook_secret(tx, row.id, company, reference)
+    return row.id
+
+
+async def _add_directory(tx: Tx, company: CompanyId, base_url: str, key_file: str) -> ConnectionId:
+    described = {"baseUrl": base_url, "path": "/api/members/", "paging": "cursor", "pageSize": 1000}
+    meaning, reference = directory("django", described).mapping, f"file:{key_file}"
+    await grant_secret(tx, company, reference)
+    fields = sorted(meaning.mapped_fields)
+    row = await insert_directory(tx, company, "members", "django", VersionKind.NONE, fields, described, reference)
     return row.id

@@ -38,8 +38,9 @@ class DirectoryServer:
         self._port = 0
 
     async def begin(self, members: int, key: str) -> None:
-        """Serve so many members, numbered from 1, to whoever has the key."""
-        self._port = await self._answer()
+        """Serve so many members, numbered from 1, to whoever has the key, in place of whom it served before."""
+        if not self._port:
+            self._port = await self._answer()
         await self._do("reset", members=members, key=key, auth="Bearer")
 
     @property

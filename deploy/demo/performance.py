@@ -17,14 +17,19 @@ from pathlib import Path
 from typing import IO, Final
 
 import uvloop
+from pydantic import SecretStr
 
 from contracts.channels import EVENTS, MEMBER_CHANGES, WEBHOOKS
 from deploy.demo.change_chapter import ChangeChapter
-from deploy.demo.clubs import add_directory, add_synced_directory, add_webhook_sources
+from deploy.demo.clock_chapter import ClockChapter
+from deploy.demo.clock_desk import ClockDesk
+from deploy.demo.clock_scenario import IN_DIRECTORY
+from deploy.demo.clubs import add_directory, add_synced_directory, add_timed_club, add_webhook_sources
 from deploy.demo.directory_server import DirectoryServer, can_run, running_directory
 from deploy.demo.evidence import Evidence
 from deploy.demo.scenario import build_scenario
 from deploy.demo.screen import Screen
+from deploy.demo.second_instance import running_instance
 from deploy.demo.sync_chapter import SyncChapter
 from deploy.demo.sync_desk import SyncDesk
 from deploy.demo.sync_scenario import MEMBERS
@@ -73,7 +78,7 @@ def perform(database_url: str | None, rabbitmq_url: str | None) -> bool:
             with contextlib.redirect_stderr(log.stream):
                 configure_logs("json", "info")
             try:
-                balanced = uvloop.run(_perform(stack, screen, secrets_dir, libraries))
+                balanced = uvloop.run(_perform(stack, screen, secrets_dir, libraries, log.stream))
             except asyncio.CancelledError:
                 raise SystemExit(128 + signal.SIGTERM) from None
             log.wanted = not balanced
@@ -112,7 +117,7 @@ def _log_file(screen: Screen) -> Iterator[_Log]:
                 path.unlink()
 
 
-async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, libraries: Future[None]) -> bool:
+async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, libraries: Future[None], log: IO[str]) -> bool:
     if (this := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     screen.step("Starting Rollcall: worker, relay and edge, in this process")
@@ -124,9 +129,14 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
         host="127.0.0.1",
         port=0,
         secrets_dir=secrets_dir,
+        # What somebody's shell asks of a service of theirs is not meant for this one.
+        django_base_url=None,
+        grace_days=0,
+        cron_enabled=True,
+        sync_enabled=True,
     )
     # What the demo asks and calls is on this machine.
-    settings = settings.model_copy(update={"allow_networks": LOOPBACK})
+    settings = settings.model_copy(update={"allow_networks": LOOPBACK, "cron_secret": SecretStr(secrets.token_urlsafe(24))})
     tracing, recorded = recorded_tracing(settings)
     await migrate(stack.database_url)
     await declared_topology(settings)
@@ -157,6 +167,7 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
                     screen.chapter("No directory is synced: the one of the demo lives in the project's tests, which are not here")
                 else:
                     verdicts.append(await _sync(stack, secrets_dir, server, evidence, screen, running))
+                verdicts.append(await _pass_time(settings, server, process, evidence, screen, running, log))
                 verdicts.append(await TraceChapter(process, recorded, sources, screen).perform(stack.rabbitmq_url))
                 return tell(screen, verdicts)
         finally:
@@ -172,6 +183,31 @@ async def _sync(
     directory = await add_synced_directory(stack.database_url, secrets_dir, f"{server.url}/cursor", key)
     async with SyncDesk.opened(stack.database_url, directory.connection) as desk:
         return await SyncChapter(directory, server, desk, evidence, screen).perform(stack.rabbitmq_url, running)
+
+
+async def _pass_time(
+    settings: Settings,
+    server: DirectoryServer | None,
+    process: Process,
+    evidence: Evidence,
+    screen: Screen,
+    running: asyncio.Task[None],
+    log: IO[str],
+) -> Verdict:
+    if settings.secrets_dir is None or settings.cron_secret is None:
+        raise ValueError("the demo's settings have a folder of secrets, and one of ticks")
+    key, url = secrets.token_urlsafe(24), None
+    database_url = settings.database_url.get_secret_value()
+    # It starts while the club is made.
+    async with running_instance(settings, log) as other:
+        if server is not None:
+            await server.begin(IN_DIRECTORY, key)
+            url = f"{server.url}/cursor"
+        club = await add_timed_club(database_url, settings.secrets_dir, url, key)
+        async with ClockDesk.opened(database_url, club.company) as desk:
+            cron_secret = settings.cron_secret.get_secret_value()
+            chapter = ClockChapter(club, desk, other, process, cron_secret, evidence, screen)
+            return await chapter.perform(settings.rabbitmq_url.get_secret_value(), running)
 
 
 def tell(screen: Screen, verdicts: Sequence[Verdict]) -> bool:
@@ -190,7 +226,7 @@ def tell(screen: Screen, verdicts: Sequence[Verdict]) -> bool:
 async def _serving(settings: Settings, evidence: Evidence, tracing: Tracing) -> AsyncIterator[tuple[Process, asyncio.Task[None]]]:
     """The whole service from ready to drained, and the task that it runs in; raises NotReady, and what it failed with."""
     stop = asyncio.Event()
-    # Without a ticker: its books are of changes and webhooks, and what time does would come on top of them.
+    # Without a ticker: its first books are of changes and webhooks, and what time does would come on top of them.
     process = Process(settings, [Role.WORKER, Role.EDGE, Role.RELAY], tracing=tracing)
     running = asyncio.create_task(process.run(stop), name="service")
     try:

@@ -228,7 +228,9 @@ async def test_demo_balances_in_a_pipe_and_leaves_nothing_behind(node: RabbitmqN
     assert re.search(r"refused 413 +12 ", done.stdout)
     assert re.search(r"held back +3,100 ", done.stdout)
     assert "@@ updated: 1 @@" in done.stdout
-    assert len(done.stdout.splitlines()) < 150
+    assert re.search(r"slots +4 ", done.stdout)
+    assert "100 ticks at once" in done.stdout
+    assert len(done.stdout.splitlines()) < 200
     assert await queue_lengths(node.url) == [0] * 6
 
 
