@@ -109,8 +109,9 @@ class Channel:
     """One message on its way: what it is, where it is published, who sends it and who takes it.
 
     `routing_key` is a pattern whose `{names}` are ids; `queue` is None where subscribers bind queues of their own, and
-    `consumed` is False while this version has no consumer, so that its queue is not declared and does not fill unread. Where
-    `type_prefix` is given there is a `ce-type` for each kind, of which the body's `kind` says the rest.
+    `consumed` is False while this version has no consumer, so that its queue is not declared and does not fill unread. A queue
+    that is `bound_singly` takes only what somebody asked for, each value of the parameters by itself. Where `type_prefix` is given
+    there is a `ce-type` for each kind, of which the body's `kind` says the rest.
     """
 
     message_type: str
@@ -124,6 +125,7 @@ class Channel:
     examples: tuple[str, ...]
     queue: QueueFamily | None = None
     consumed: bool = True
+    bound_singly: bool = False
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     version: int = 1
     type_prefix: str | None = None
@@ -152,6 +154,7 @@ MEMBER_CHANGES: Final = queue_family("rollcall.member-changes")
 TICKS: Final = queue_family("rollcall.ticks")
 WEBHOOKS: Final = queue_family("rollcall.webhooks")
 JOBS: Final = queue_family("rollcall.jobs")
+NOTIFICATIONS: Final = queue_family("rollcall.notifications")
 
 MEMBER_CHANGED: Final = Channel(
     message_type="MEMBER_CHANGED",
@@ -213,7 +216,9 @@ MEMBERSHIP_UPDATED: Final = Channel(
     routing_key="membership.updated.{companyId}",
     parameters=MappingProxyType({"companyId": "The company's id, a UUID: no dots."}),
     producers=("rollcall relay",),
-    consumers=("subscribers, each with a queue of its own",),
+    consumers=("rollcall worker, for companies that have subscribers", "others, each with a queue of its own"),
+    queue=NOTIFICATIONS,
+    bound_singly=True,
     examples=("new_member", "expiry", "removal", "local_member"),
 )
 MEMBERS_IMPORTED: Final = Channel(

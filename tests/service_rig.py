@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 import aio_pika
 import asyncpg
 
-from contracts.channels import EVENTS, JOBS, MEMBER_CHANGED, MEMBER_CHANGES, TICKS, WEBHOOKS
+from contracts.channels import EVENTS, JOBS, MEMBER_CHANGED, MEMBER_CHANGES, NOTIFICATIONS, TICKS, WEBHOOKS
 from contracts.envelope import Envelope
 from service.clients.inbound import InboundPublisher
 from service.clients.topology import declare_topology
@@ -97,7 +97,7 @@ async def empty(url: str) -> None:
 
 
 async def purge(channel: Any) -> None:
-    for queue in (*MEMBER_CHANGES.queues, *WEBHOOKS.queues, *JOBS.queues, *TICKS.queues):
+    for queue in (*MEMBER_CHANGES.queues, *WEBHOOKS.queues, *JOBS.queues, *TICKS.queues, *NOTIFICATIONS.queues):
         await (await channel.get_queue(queue.name, ensure=False)).purge()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from contracts.channels import CHANNELS, EXCHANGES, Queue
+from contracts.channels import CHANNELS, EVENTS, EXCHANGES, NOTIFICATIONS, Queue, membership_updated_routing_key
+from service.clients.amqp_connection import BROKER_ERRORS, own_cancellation, says_closed
+from service.domain.errors import Unavailable
+from service.domain.member import CompanyId
 
-__all__ = ["declare_topology"]
+__all__ = ["bind_companies", "declare_topology"]
 
 _SECONDS: Final = 10.0
 
@@ -22,8 +26,29 @@ async def declare_topology(channel: AbstractChannel) -> None:
             continue
         for queue in entry.queue.queues:
             await _declare(channel, queue)
-        main = await channel.get_queue(entry.queue.main.name, ensure=False)
-        await main.bind(entry.exchange.name, entry.binding_key, timeout=_SECONDS)
+        if not entry.bound_singly:
+            main = await channel.get_queue(entry.queue.main.name, ensure=False)
+            await main.bind(entry.exchange.name, entry.binding_key, timeout=_SECONDS)
+
+
+async def bind_companies(connection: AbstractConnection, companies: Collection[CompanyId]) -> None:
+    """Let the events of these companies reach the notifier, whose queue is made where it is not there; safe to repeat.
+
+    Raises Unavailable.
+    """
+    try:
+        with own_cancellation():
+            channel = await connection.channel()
+            await declare_topology(channel)
+            queue = await channel.get_queue(NOTIFICATIONS.main.name, ensure=False)
+            for company_id in companies:
+                await queue.bind(EVENTS.name, membership_updated_routing_key(company_id), timeout=_SECONDS)
+            await channel.close()
+    except (*BROKER_ERRORS, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not says_closed(error):
+            raise
+        message = f"the broker does not bind the notifier's queue ({type(error).__name__})"
+        raise Unavailable(message) from None
 
 
 async def _declare(channel: AbstractChannel, queue: Queue) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from service.domain.member import CompanyId, ConnectionId, MemberId
+from service.domain.notifications.subscriber import SubscriberId
 from service.store.copying import COPY_FROM, copy_rows
 from service.store.queries import queries
 from service.store.rows import column_names, columns, tuples
@@ -16,7 +17,16 @@ from service.store.rows import column_names, columns, tuples
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["MemberEventRow", "PastEvent", "insert_member_events", "list_events_of_member", "list_events_since"]
+__all__ = [
+    "MemberEventRow",
+    "PastEvent",
+    "UntoldEvent",
+    "insert_member_events",
+    "list_events_at",
+    "list_events_of_member",
+    "list_events_since",
+    "list_untold_events",
+]
 
 _SQL: Final = queries("member_events")
 _INSERT: Final = _SQL["insert_member_events"].sql
@@ -83,6 +93,13 @@ class PastEvent:
     traceparent: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntoldEvent(PastEvent):
+    """What the event of a version said, and whom it should be told."""
+
+    subscriber_id: SubscriberId
+
+
 async def list_events_since(
     tx: Tx, after: int, since: datetime, until: datetime, company_id: UUID | None, limit: int
 ) -> list[PastEvent]:
@@ -97,3 +114,19 @@ async def list_events_of_member(
     """Versions of one member in their order, from above the version `after`."""
     records = await tx.fetch(_SQL["list_events_of_member"].sql, member_id, after, since, company_id, limit)
     return [PastEvent(**record) for record in records]
+
+
+async def list_untold_events(
+    tx: Tx, newest: Collection[tuple[SubscriberId, MemberId, int, datetime]], within: timedelta
+) -> list[UntoldEvent]:
+    """Versions before the newest of a member that a subscriber was not told of, of those since it began, and in this time alone."""
+    given = [list(column) for column in zip(*newest, strict=True)] if newest else [[], [], [], []]
+    records = await tx.fetch(_SQL["list_untold_events"].sql, *given, within)
+    return [UntoldEvent(**record) for record in records]
+
+
+async def list_events_at(tx: Tx, versions: Collection[tuple[MemberId, int]]) -> dict[tuple[MemberId, int], PastEvent]:
+    """What these versions said; those that the audit does not have any more are missing from the answer."""
+    members, numbers = [member_id for member_id, _ in versions], [version for _, version in versions]
+    events = [PastEvent(**record) for record in await tx.fetch(_SQL["list_events_at"].sql, members, numbers)]
+    return {(MemberId(event.member_id), event.version): event for event in events}

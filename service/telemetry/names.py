@@ -13,6 +13,7 @@ CRON_ROUTE: Final = "/api/cron"
 # Of a request for which there is no route, whatever its path.
 NO_ROUTE: Final = "no route"
 APPLY_CHANGES: Final = "apply changes"
+ENQUEUE_DELIVERIES: Final = "enqueue deliveries"
 RELAY_WINDOW: Final = "relay window"
 # A statement that stands in no file of the store, such as a driver's own.
 OTHER_STATEMENT: Final = "other statement"

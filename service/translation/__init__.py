@@ -12,6 +12,7 @@ from service.translation.messages import (
     to_replayed_event,
     to_webhook_received,
 )
+from service.translation.notifications import to_heard, to_told
 
 __all__ = [
     "REMOVAL_HASH",
@@ -21,6 +22,7 @@ __all__ = [
     "event_id",
     "to_change",
     "to_drift_promoted",
+    "to_heard",
     "to_job_requested",
     "to_mapped_change",
     "to_member_event",
@@ -28,5 +30,6 @@ __all__ = [
     "to_membership_updated",
     "to_replayed_event",
     "to_snapshot_change",
+    "to_told",
     "to_webhook_received",
 ]

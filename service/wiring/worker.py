@@ -18,9 +18,11 @@ from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker
 from faststream.specification import AsyncAPI
 
-from contracts.channels import JOBS, MEMBER_CHANGES, TICKS, WEBHOOKS
+from contracts.channels import JOBS, MEMBER_CHANGES, NOTIFICATIONS, TICKS, WEBHOOKS
 from service.actions.apply_changes import apply_changes
+from service.actions.enqueue_deliveries import enqueue_deliveries
 from service.actions.find_webhook import LastKnown, find_webhook_mapping
+from service.actions.gather_notifications import GatherNotifications
 from service.actions.group_commit import GroupCommit
 from service.actions.journal_attempts import AttemptJournal
 from service.actions.run_job import JobOptions
@@ -28,6 +30,7 @@ from service.actions.running_job import JobKinds
 from service.clients.amqp_connection import says_closed
 from service.domain.change import Change
 from service.domain.member import ConnectionId
+from service.domain.notifications.subscriber import Told
 from service.domain.outcome import Outcome, Result
 from service.domain.webhooks.mapping import WebhookMapping
 from service.entrypoints.consumers.failures import LoneHandling
@@ -35,10 +38,12 @@ from service.entrypoints.consumers.isolation import Isolation
 from service.entrypoints.consumers.job_slots import JobSlots
 from service.entrypoints.consumers.jobs import JobConsumer
 from service.entrypoints.consumers.member_changes import member_changes_router
+from service.entrypoints.consumers.notifications import notifications_router
 from service.entrypoints.consumers.ticks import ticks_router
 from service.entrypoints.consumers.webhooks import webhooks_router
 from service.entrypoints.loops.backlog_watch import BacklogWatch
 from service.entrypoints.loops.jobs_due import JobsDue
+from service.entrypoints.loops.notification_bindings import NotificationBindings
 from service.settings import Settings, SettingsError, load_settings, without_password
 from service.store.database import Database
 from service.telemetry.metric_names import CHANGES, Stage
@@ -54,9 +59,9 @@ from service.wiring.waiting import until_there
 __all__ = ["Worker", "worker_app"]
 
 _PREFETCH: Final = 500
-# The first two share a channel; jobs and ticks have their own.
+# The first two share a channel; each of the others has its own.
 _CHANGE_FAMILIES: Final = (MEMBER_CHANGES, WEBHOOKS)
-_FAMILIES: Final = (*_CHANGE_FAMILIES, JOBS, TICKS)
+_FAMILIES: Final = (*_CHANGE_FAMILIES, JOBS, TICKS, NOTIFICATIONS)
 _QUEUES: Final = tuple(family.main.name for family in _FAMILIES)
 _JOB_SLOTS: Final = 4
 _WATCH_SECONDS: Final = 5.0
@@ -152,6 +157,20 @@ class Worker:
             )
         )
 
+        self._notifications = GatherNotifications(self._enqueue, lambda: None, most=_PREFETCH, tracing=tracing)
+        # What waits for the database here keeps no change waiting.
+        self._notifications_channel = Channel(prefetch_count=_PREFETCH)
+        self.broker.include_router(
+            notifications_router(
+                self.broker,
+                self._notifications,
+                lone_handling,
+                channel=self._notifications_channel,
+                metrics=self._metrics,
+                tracing=tracing,
+            )
+        )
+
     async def open(self) -> None:
         """Everything but the consumers: the database, the topology, the group commit."""
         if self._settings is None:
@@ -164,10 +183,13 @@ class Worker:
         self._kinds = self._find_kinds(self._settings, self._jobs_db)
         await declared_topology(self._settings)
         jobs_due = JobsDue(self._db, name="worker", metrics=self._metrics)
+        bindings = NotificationBindings(self._db, self._settings.rabbitmq_url.get_secret_value(), name="worker")
         self._tasks = [
             asyncio.create_task(self._changes.run(), name="group commit"),
             asyncio.create_task(self._jobs.run(), name="job consumer"),
             asyncio.create_task(jobs_due.run(), name="jobs due"),
+            asyncio.create_task(self._notifications.run(), name="notifications"),
+            asyncio.create_task(bindings.run(), name="notification bindings"),
         ]
 
     async def start(self) -> None:
@@ -221,7 +243,7 @@ class Worker:
             found["database"] = "not connected yet"
         elif not await self._db.answers():
             found["database"] = "away"
-        elif not (self._changes.available and self._attempts.available and self._mappings.available):
+        elif not all(one.available for one in (self._changes, self._attempts, self._mappings, self._notifications)):
             found["database"] = "away; holding the messages in flight"
         if not await self._consuming():
             found["broker"] = "not consuming"
@@ -240,6 +262,9 @@ class Worker:
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
         return await apply_changes(self._database(), changes, default_grace_days=self._settings.grace_days, metrics=self._metrics)
+
+    async def _enqueue(self, told: Sequence[Told]) -> int:
+        return await enqueue_deliveries(self._database(), told)
 
     async def _run_due(self) -> int:
         if self._settings is None:
@@ -299,8 +324,10 @@ class Worker:
                 if not await self.broker.ping(_LOOK_SECONDS):
                     return False
                 takes_jobs = self._jobs.paused or await self._consumers(self._jobs_channel) == 1
-                takes_ticks = await self._consumers(self._ticks_channel) == 1
-                return takes_jobs and takes_ticks and await self._consumers(self._channel) == len(_CHANGE_FAMILIES)
+                for channel in (self._ticks_channel, self._notifications_channel):
+                    if await self._consumers(channel) != 1:
+                        return False
+                return takes_jobs and await self._consumers(self._channel) == len(_CHANGE_FAMILIES)
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, IncorrectState):
             return False
 

@@ -70,6 +70,7 @@ def test_the_official_parser_finds_neither_errors_nor_warnings(parser):
         "sendJobRequested",
         "receiveJobRequested",
         "sendMembershipUpdated",
+        "receiveMembershipUpdated",
         "sendMembersImported",
         "sendDriftPromoted",
     }

@@ -135,6 +135,33 @@ ROWS: dict[str, dict[str, str]] = {
         "interval_ms": "60000",
         "next_run_at": "now()",
     },
+    "subscribers": {
+        "id": "gen_random_uuid()",
+        "company_id": f"'{COMPANY}'",
+        "name": "'another'",
+        "url": "'https://lists.example/'",
+        "state_changed_by": "'operator'",
+        "created_by": "'operator'",
+    },
+    "subscriber_secrets": {"subscriber_id": f"'{KEY}'", "company_id": f"'{COMPANY}'", "reference": "'file:granted'"},
+    "deliveries": {
+        "subscriber_id": f"'{KEY}'",
+        "member_id": f"'{MEMBER}'",
+        "version": "2",
+        "in_order": "false",
+        "state": "'pending'",
+        "due_at": "now()",
+        "correlation_id": "'run'",
+    },
+    "delivery_attempts": {
+        "delivery_id": "1000",
+        "number": "2",
+        "started_at": "now()",
+        "duration": "interval '1 second'",
+        "outcome": "'delivered'",
+        "status": "200",
+    },
+    "notification_sweep": {"only_one": "true", "swept_to": "0"},
     "sync_entries": {"log_id": f"'{KEY}'", "what": "'added'"},
     "sync_staging": {"job_id": f"'{KEY}'", "reading": "1", "external_id": "'a'", "source_hash": "''", "content": "''"},
     "sync_delta": {"job_id": f"'{KEY}'", "place": "2", "what": "'added'", "was_live": "false"},
@@ -146,6 +173,8 @@ REVIEWED = {"review": "'approved'", "reviewed_at": "now()", "reviewed_by": "'som
 ENDED = {"resend_at": "null", "finished_at": "now()"}
 LEASED = {"resend_at": "null", "lease_holder": "gen_random_uuid()", "lease_expires_at": "now()"}
 BEGUN = {"attempts": "1", "started_at": "now()", "heartbeat_at": "now()"}
+
+ENDED_DELIVERY = {"state": "'delivered'", "due_at": "null", "finished_at": "now()"}
 
 # constraint -> the table and what breaks it
 BROKEN: dict[str, tuple[str, dict[str, str]]] = {
@@ -285,6 +314,44 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "rate_limits_tokens_check": ("rate_limits", {"tokens": "-0.1"}),
     "lone_attempts_pkey": ("lone_attempts", {"message": r"'\x01'"}),
     "removal_limits_are_limits": ("connections", {"most_removed_percent": "101"}),
+    "subscribers_company_id_fkey": ("subscribers", {"company_id": "gen_random_uuid()"}),
+    "subscribers_by_name": ("subscribers", {"name": "'known'"}),
+    "subscribers_created_by_check": ("subscribers", {"created_by": "''"}),
+    "subscribers_disabled_because_check": ("subscribers", {"state": "'disabled'", "disabled_because": "'dull'"}),
+    "subscribers_name_check": ("subscribers", {"name": "''"}),
+    "subscribers_new_states_check": ("subscribers", {"new_states": "array['gone']"}),
+    "subscribers_pkey": ("subscribers", {"id": f"'{KEY}'"}),
+    "subscribers_reason_codes_check": ("subscribers", {"reason_codes": "array['WHIM']"}),
+    "subscribers_state_changed_by_check": ("subscribers", {"state_changed_by": "''"}),
+    "subscribers_state_check": ("subscribers", {"state": "'asleep'"}),
+    "subscribers_url_check": ("subscribers", {"url": "'ftp://lists.example'"}),
+    "disabled_is_explained": ("subscribers", {"state": "'disabled'"}),
+    "subscriber_secrets_company_id_reference_fkey": ("subscriber_secrets", {"reference": "'file:not-granted'"}),
+    "subscriber_secrets_pkey": ("subscriber_secrets", {"reference": "'file:known'"}),
+    "subscriber_secrets_subscriber_id_company_id_fkey": ("subscriber_secrets", {"company_id": f"'{OTHER_COMPANY}'"}),
+    "deliveries_by_event": ("deliveries", {"version": "1"}),
+    "deliveries_in_order": ("deliveries", {"in_order": "true", "version": "3"}),
+    "deliveries_last_error_check": ("deliveries", {"last_error": "''"}),
+    "deliveries_pkey": ("deliveries", {"id": "1000"}),
+    "deliveries_state_check": ("deliveries", {"state": "'lost'", "due_at": "null"}),
+    "deliveries_subscriber_id_fkey": ("deliveries", {"subscriber_id": "gen_random_uuid()"}),
+    "attempts_count": ("deliveries", {"attempts_of_round": "1"}),
+    "ended_delivery_is_dated": ("deliveries", {"finished_at": "now()"}),
+    "event_is_whole": ("deliveries", {"member_id": "null", "replay_id": "gen_random_uuid()"}),
+    "only_ordered_waits": ("deliveries", {"state": "'waiting'", "due_at": "null"}),
+    "only_pending_is_claimed": ("deliveries", {**ENDED_DELIVERY, "claimed_at": "now()"}),
+    "pending_is_due": ("deliveries", {"due_at": "null"}),
+    "test_has_an_id": ("deliveries", {"member_id": "null", "version": "null"}),
+    "delivery_attempts_delivery_id_fkey": ("delivery_attempts", {"delivery_id": "1"}),
+    "delivery_attempts_duration_check": ("delivery_attempts", {"duration": "interval '-1 second'"}),
+    "delivery_attempts_error_check": ("delivery_attempts", {"outcome": "'failed'", "error_class": "'status'", "error": "''"}),
+    "delivery_attempts_error_class_check": ("delivery_attempts", {"outcome": "'failed'", "error_class": "''", "error": "'why'"}),
+    "delivery_attempts_number_check": ("delivery_attempts", {"number": "0"}),
+    "delivery_attempts_outcome_check": ("delivery_attempts", {"outcome": "'lost'", "error_class": "'status'", "error": "'why'"}),
+    "delivery_attempts_pkey": ("delivery_attempts", {"number": "1"}),
+    "failed_attempt_is_classified": ("delivery_attempts", {"error_class": "'status'"}),
+    "failed_attempt_is_explained": ("delivery_attempts", {"outcome": "'failed'"}),
+    "notification_sweep_only_one_check": ("notification_sweep", {"only_one": "false"}),
     "sync_log_pkey": ("sync_log", {"id": f"'{KEY}'"}),
     "sync_log_job_id_fkey": ("sync_log", {"job_id": "gen_random_uuid()"}),
     "sync_log_approves_fkey": ("sync_log", {"approves": "gen_random_uuid()"}),
@@ -335,8 +402,14 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "cancelled_was_requested": ("jobs", {"state": "'cancelled'", **ENDED}),
     "queued_is_not_to_be_cancelled": ("jobs", {"cancel_requested_at": "now()"}),
 }
-# What cannot break before another constraint does: the first column alone is unique already, these only carry foreign keys.
-CARRIERS = {"connections_id_company_id_key", "webhooks_connection_id_company_id_key"}
+# What cannot break before another constraint does: the first column alone is unique already, these only carry foreign keys; and the
+# key of the one row that there may be.
+CARRIERS = {
+    "connections_id_company_id_key",
+    "notification_sweep_pkey",
+    "subscribers_id_company_id_key",
+    "webhooks_connection_id_company_id_key",
+}
 # The other half of a rule that has two.
 ALSO_BROKEN = [
     ("api_keys_scopes_check", "api_keys", {"scopes": "array[]::text[]"}),
@@ -374,6 +447,9 @@ ALSO_BROKEN = [
     ("cron_expressions_have_a_time_zone", "schedules", {"time_zone": "'UTC'"}),
     ("schedules_interval_ms_check", "schedules", {"interval_ms": "367 * 86400000::bigint"}),
     ("pending_dates_are_finite", "members", {**PLANNED, "pending_expires_at": "'infinity'"}),
+    ("disabled_is_explained", "subscribers", {"disabled_because": "'gone'"}),
+    ("pending_is_due", "deliveries", {"state": "'waiting'", "in_order": "true"}),
+    ("ended_delivery_is_dated", "deliveries", {**ENDED_DELIVERY, "finished_at": "null"}),
     ("ended_is_dated", "jobs", {"state": "'failed'", "error": "'away'", "resend_at": "null"}),
 ]
 
@@ -394,7 +470,7 @@ def insert(table: str, **changed: str) -> str:
     row = ROWS[table] | changed
     override = (
         " overriding system value"
-        if "id" in changed and table in ("admin_events", "member_events", "outbox", "plan_changes", "sync_entries")
+        if "id" in changed and table in ("admin_events", "deliveries", "member_events", "outbox", "plan_changes", "sync_entries")
         else ""
     )
     return f"insert into {table} ({', '.join(row)}){override} values ({', '.join(row.values())})"
@@ -436,6 +512,10 @@ async def connection(module_database_url: str) -> AsyncIterator[Any]:
     await connection.execute(insert("drift_findings", key="'known'"))
     await connection.execute(insert("drift_streaks", read_model="'audit'"))
     await connection.execute(insert("schedules", id=f"'{KEY}'", kind="'expiry'", company_id="null", subject_id="null"))
+    await connection.execute(insert("subscribers", id=f"'{KEY}'", name="'known'"))
+    await connection.execute(insert("subscriber_secrets", reference="'file:known'"))
+    await connection.execute(insert("deliveries", id="1000", version="1", in_order="true"))
+    await connection.execute(insert("delivery_attempts", number="1"))
     yield connection
     await transaction.rollback()
     await connection.close()

@@ -24,6 +24,7 @@ from service.store.api_keys import ApiKeyRow, UsableKey
 from service.store.audited_members import AuditDifference, AuditedMember
 from service.store.companies import CompanyRow
 from service.store.connections import ConnectionRow, DirectoryRow
+from service.store.deliveries import AttemptRow, ClaimedDelivery, DeliveryRow, SettledDelivery, Target
 from service.store.directories import DirectoryView, LiveMember
 from service.store.drift_findings import DriftFinding
 from service.store.drift_runs import DriftRunRow
@@ -32,7 +33,7 @@ from service.store.due_members import DueMember, PendingMember
 from service.store.idempotency_keys import KeptAnswer
 from service.store.jobs import ClaimedJob, JobNotice, JobRow
 from service.store.leases import Ownership
-from service.store.member_events import PastEvent
+from service.store.member_events import PastEvent, UntoldEvent
 from service.store.member_history import PastVersion
 from service.store.member_views import MemberView, VerifiedMember
 from service.store.outbox import Backlog, Due, Found, RefusalReason
@@ -41,6 +42,8 @@ from service.store.queries import REGISTRY, queries
 from service.store.scanned_members import ScannedMember, SharingMember
 from service.store.schedules import DueSchedule, ScheduleRow
 from service.store.secret_grants import SecretGrant
+from service.store.subscriber_secrets import SigningSecret
+from service.store.subscribers import DisabledSubscriber, ListenerRow, SubscriberRow
 from service.store.sync_delta import DeltaCount, DeltaRow
 from service.store.sync_entries import SyncEntry
 from service.store.sync_log import BegunSync, SyncLogRow
@@ -70,6 +73,12 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("connections", "insert_directory"): ConnectionRow,
     ("connections", "find_directory"): DirectoryRow,
     ("connections", "removal_limits"): RemovalLimits,
+    ("deliveries", "claim_deliveries"): ClaimedDelivery,
+    ("deliveries", "list_attempts"): AttemptRow,
+    ("deliveries", "list_deliveries"): DeliveryRow,
+    ("deliveries", "list_targets"): Target,
+    ("deliveries", "settle_deliveries"): SettledDelivery,
+    ("deliveries", "show_delivery"): DeliveryRow,
     ("directories", "page_directories"): DirectoryView,
     ("directory_drift", "read_records_at"): DeltaRow,
     ("directories", "show_directory"): DirectoryView,
@@ -102,8 +111,10 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("schedules", "claim_due_schedules"): DueSchedule,
     ("schedules", "find_schedule"): ScheduleRow,
     ("schedules", "list_schedules"): ScheduleRow,
+    ("member_events", "list_events_at"): PastEvent,
     ("member_events", "list_events_of_member"): PastEvent,
     ("member_events", "list_events_since"): PastEvent,
+    ("member_events", "list_untold_events"): UntoldEvent,
     ("member_history", "list_history"): PastVersion,
     ("member_views", "find_member"): VerifiedMember,
     ("member_views", "list_members"): MemberView,
@@ -115,6 +126,11 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("members", "lock_members"): Member,
     ("members", "read_members"): Member,
     ("secret_grants", "list_secret_grants"): SecretGrant,
+    ("subscriber_secrets", "list_signing_secrets"): SigningSecret,
+    ("subscribers", "disable_subscribers"): DisabledSubscriber,
+    ("subscribers", "list_listeners"): ListenerRow,
+    ("subscribers", "list_subscribers"): SubscriberRow,
+    ("subscribers", "show_subscriber"): SubscriberRow,
     ("sync_delta", "count_delta"): DeltaCount,
     ("sync_delta", "read_delta"): DeltaRow,
     ("sync_entries", "list_entries"): SyncEntry,
@@ -147,6 +163,10 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
         "status": "text",
         "meaning_changed_at": "timestamptz",
     },
+    ("deliveries", "insert_deliveries"): {"subscriber_id": "uuid", "member_id": "uuid", "in_order": "bool"},
+    ("deliveries", "let_go"): {"subscriber_id": "uuid"},
+    ("deliveries", "list_due_subscribers"): {"id": "uuid", "failing": "bool"},
+    ("deliveries", "resend_delivery"): {"member_id": "uuid", "in_order": "bool"},
     ("directories", "list_live_directories"): {"id": "uuid", "name": "text"},
     ("due_members", "lock_free_members"): {"id": "uuid"},
     ("retention", "list_outdated_syncs"): {"id": "uuid"},
@@ -162,6 +182,9 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     ("leases", "take_buckets"): {"resource": "text", "fence": "int8"},
     ("leases", "release_buckets"): {"resource": "text"},
     ("schema_migrations", "applied_migrations"): {"version": "varchar"},
+    ("subscriber_secrets", "retire_subscriber_secrets"): {"reference": "text"},
+    ("subscribers", "list_listening_companies"): {"company_id": "uuid"},
+    ("subscribers", "lock_ordered"): {"id": "uuid"},
     ("sync_log", "list_open_quarantines"): {"job_id": "uuid"},
     ("webhook_secrets", "retire_webhook_secrets"): {"reference": "text"},
 }

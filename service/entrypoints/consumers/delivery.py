@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 from contracts.channels import Channel
 from contracts.envelope import Envelope, EnvelopeError
 from contracts.errors import describe
+from contracts.failures import REPLAYED_HEADER
 from contracts.wire import WireModel
 from service.domain.errors import Park
 from service.telemetry.handling import handling
@@ -33,6 +34,8 @@ class Delivery(Generic[M]):
     # Grows with each delivery of a channel: the order of arrival.
     tag: int
     traced: Traced
+    # An event that somebody sends again, who knows that it is not new.
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def decoder(
         if traced.traceparent is not None and traced.traceparent != envelope.traceparent:
             # All that comes of the message hangs below its handling.
             envelope = replace(envelope, traceparent=traced.traceparent)
-        return Delivery(body, envelope, raw.delivery_tag or 0, traced)
+        return Delivery(body, envelope, raw.delivery_tag or 0, traced, raw.headers.get(REPLAYED_HEADER) == "true")
 
     return decode
 

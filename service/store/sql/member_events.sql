@@ -35,3 +35,28 @@ from member_events
 where member_id = $1 and version > $2 and ($3::timestamptz is null or occurred_at >= $3) and ($4::uuid is null or company_id = $4)
 order by version
 limit $5;
+
+-- name: list_untold_events
+-- Versions before the given one of which a subscriber's deliveries know nothing, since it began; a first import's had no event.
+select
+    e.id, e.member_id, e.version, e.company_id, e.connection_id, e.external_id, e.occurred_at, e.reason_code,
+    e.previous_state, e.new_state, e.changed_fields, e.plan, e.starts_at, e.expires_at, e.correlation_id, e.traceparent, n.subscriber_id
+from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[]) as n (subscriber_id, member_id, version, since)
+join member_events e on e.member_id = n.member_id and e.version < n.version
+    and e.occurred_at >= greatest(n.since, statement_timestamp() - $5::interval)
+where not exists (
+        select from deliveries d
+        where d.subscriber_id = n.subscriber_id and d.member_id = e.member_id and d.version = e.version and d.replay_id is null
+    )
+    and not (e.version = 1 and e.connection_id is not null and exists (
+        select from sync_log l where l.correlation_id = e.correlation_id and l.baseline and not l.dry_run
+    ))
+order by n.subscriber_id, e.member_id, e.version;
+
+-- name: list_events_at
+-- What these versions said.
+select
+    e.id, e.member_id, e.version, e.company_id, e.connection_id, e.external_id, e.occurred_at, e.reason_code, e.previous_state,
+    e.new_state, e.changed_fields, e.plan, e.starts_at, e.expires_at, e.correlation_id, e.traceparent
+from unnest($1::uuid[], $2::bigint[]) as n (member_id, version)
+join member_events e using (member_id, version);
