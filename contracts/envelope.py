@@ -91,8 +91,19 @@ class Envelope:
         return Properties(self.id, self.type, self.time, self.correlation_id, self.data_content_type)
 
     @classmethod
-    def parse(cls, headers: Mapping[str, object] | None, properties: ReadableProperties, expected_type: str) -> Self:
-        """Read a message's attributes; raises EnvelopeError, saying what is missing or wrong."""
+    def parse(
+        cls,
+        headers: Mapping[str, object] | None,
+        properties: ReadableProperties,
+        expected_type: str,
+        *,
+        handled_at: str | None = None,
+    ) -> Self:
+        """Read a message's attributes; raises EnvelopeError, saying what is missing or wrong.
+
+        `handled_at` is the `traceparent` of whoever handles it, below which all that comes of it stands; without one it is the
+        message's own.
+        """
         attributes = headers or {}
         if not attributes.keys() >= _REQUIRED:
             # The binding's names are lower case, yet some producers pass HTTP's spelling on.
@@ -112,7 +123,7 @@ class Envelope:
             expected_type,
             _time(attributes.get("ce-time", properties.timestamp)),
             _optional_text(attributes.get("ce-subject"), "ce-subject"),
-            traceparent,
+            handled_at or traceparent,
             _tracestate(attributes.get("tracestate")) if traceparent else None,
             _optional_text(properties.correlation_id, "correlation_id"),
             _json_content_type(properties.content_type),

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from service.settings import Settings, SettingsError, without_password
 from service.telemetry.recorder import Recorder
-from service.telemetry.sampling import LinkedSampler, sampler
+from service.telemetry.sampling import Sampling
 from service.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def tracing_over_otlp(settings: Settings, endpoint: str) -> Tracing:
 
 def tracing_to(processor: SpanProcessor, settings: Settings) -> Tracing:
     """Tracing to a processor of the caller's, sampled as the settings say; closing it shuts the processor down within 3 s."""
+    sampling = Sampling(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
     recorder = Recorder(
-        LinkedSampler(sampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg)),
+        sampling,
         processor,
         _resource(settings),
         most_links=settings.otel_span_link_count_limit,
@@ -57,7 +58,7 @@ def tracing_to(processor: SpanProcessor, settings: Settings) -> Tracing:
         if closing.is_alive():
             _log.warning("traces not sent before the end", waited_seconds=_CLOSE_SECONDS)
 
-    return Tracing(recorder, respects_parents=settings.otel_traces_sampler.startswith("parentbased_"), close=close)
+    return Tracing(recorder, respects_parents=sampling.respects_parents, close=close)
 
 
 def _exporter(settings: Settings, endpoint: str) -> SpanExporter:

@@ -9,25 +9,22 @@ from itertools import islice
 from random import getrandbits
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
-    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
     TraceState,
-    set_span_in_context,
 )
 
 from service.telemetry import names
+from service.telemetry.sampling import Sampling
 from service.telemetry.spans import OpenSpan
 from service.telemetry.statements import Statement, StatementName
 from service.telemetry.traced import Traced, ids
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
-_NOWHERE: Final = Context()
 _UNSET: Final = Status()
 _ERROR: Final = Status(StatusCode.ERROR)
 
@@ -57,18 +53,18 @@ class _HashedOnce(Resource):
 
 
 class Recorder:
-    """Begins spans where `sampler` says so; a finished one goes to the processor, with at most so many links and attributes."""
+    """Begins spans where `sampling` says so; a finished one goes to the processor, with at most so many links and attributes."""
 
     def __init__(
         self,
-        sampler: Sampler,
+        sampling: Sampling,
         processor: SpanProcessor,
         resource: Resource,
         *,
         most_links: int,
         most_attributes: int | None = None,
     ) -> None:
-        self._sampler = sampler
+        self._sampling = sampling
         self._processor = processor
         self._resource = _HashedOnce(resource)
         self._scope = InstrumentationScope(names.TRACER, version("rollcall"))
@@ -88,15 +84,13 @@ class Recorder:
         """Begin an operation below what stands at `parent`, or a trace; what is not recorded says so to all that follow."""
         above = _span_context(parent, tracestate)
         trace_id = _random(128) if above is None else above.trace_id
-        around = _NOWHERE if above is None else set_span_in_context(NonRecordingSpan(above), _NOWHERE)
-        sampling = self._sampler.should_sample(around, trace_id, name, kind, None, [Link(link) for link in links])
         # An id of ours is random, and one that we were given is what whoever drew it says.
         flags = TraceFlags.RANDOM_TRACE_ID if above is None else above.trace_flags & TraceFlags.RANDOM_TRACE_ID
         span_id = _random(64)
-        if sampling.decision is Decision.DROP:
+        if not self._sampling.records(trace_id, above, links):
             return Traced(f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
         flags |= TraceFlags.SAMPLED
-        own = SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(flags), trace_state=sampling.trace_state)
+        own = SpanContext(trace_id, span_id, False, TraceFlags(flags), None if above is None else above.trace_state)
         span = OpenSpan(name, kind, own, above, began=began, links=links, record=self._record)
         return Traced(f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}", span)
 

@@ -2,59 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import (
-    ALWAYS_OFF,
-    ALWAYS_ON,
-    Decision,
-    ParentBased,
-    Sampler,
-    SamplingResult,
-    TraceIdRatioBased,
-)
-from opentelemetry.trace import Link, SpanKind, TraceState, get_current_span
-from opentelemetry.util.types import Attributes
+from opentelemetry.trace import SpanContext
 
-__all__ = ["LinkedSampler", "SamplerName", "sampler"]
+__all__ = ["SamplerName", "Sampling"]
 
 SamplerName: TypeAlias = Literal[
     "always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"
 ]
 _PARENT_BASED: Final = "parentbased_"
+# Of a trace id the low 64 bits are what is random for everybody, and what the SDK's samplers look at.
+_LOW_BITS: Final = (1 << 64) - 1
+_ALL: Final = 1 << 64
+_SAMPLED: Final = 1
 
 
-def sampler(name: SamplerName, ratio: float) -> Sampler:
-    """The sampler of that name; `ratio` is of those that have one."""
-    kind = name.removeprefix(_PARENT_BASED)
-    root: Sampler = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}.get(kind) or TraceIdRatioBased(ratio)
-    return ParentBased(root) if name.startswith(_PARENT_BASED) else root
+class Sampling:
+    """The SDK's six samplers as one comparison; `ratio` is of those that have one.
 
+    The SDK's own take a context, a span that stands in for the parent and a result, all made anew for each message, to say no.
+    """
 
-class LinkedSampler(Sampler):
-    """Records a trace that begins with a link to a recorded span: its other end leads here. Asks another about everything else."""
+    def __init__(self, name: SamplerName, ratio: float) -> None:
+        kind = name.removeprefix(_PARENT_BASED)
+        # Trace ids below it are recorded.
+        self._bound = {"always_on": _ALL, "always_off": 0}.get(kind, round(ratio * _ALL))
+        # Whether nothing is recorded of a trace that its sender does not record.
+        self.respects_parents = name.startswith(_PARENT_BASED)
 
-    def __init__(self, configured: Sampler) -> None:
-        self._configured = configured
-
-    def should_sample(
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: TraceState | None = None,
-    ) -> SamplingResult:
-        """Record or not."""
-        is_root = not get_current_span(parent_context).get_span_context().is_valid
-        if is_root and links and any(link.context.trace_flags.sampled for link in links):
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
-        return self._configured.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-
-    def get_description(self) -> str:
-        """Both samplers by name."""
-        return f"LinkedSampler{{{self._configured.get_description()}}}"
+    def records(self, trace_id: int, parent: SpanContext | None, links: Iterable[SpanContext]) -> bool:
+        """Whether to record a span; a trace that begins with a link to a recorded span is: the link's other end leads there."""
+        if parent is None:
+            if any(link.trace_flags & _SAMPLED for link in links):
+                return True
+        elif self.respects_parents:
+            return bool(parent.trace_flags & _SAMPLED)
+        return trace_id & _LOW_BITS < self._bound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from faststream.rabbit import RabbitMessage
@@ -62,23 +62,19 @@ def decoder(
     """
 
     async def decode(message: RabbitMessage) -> Delivery[M]:
-        raw = message.raw_message
+        raw, traced = message.raw_message, handling().traced
         try:
             if kind_of is None:
-                envelope = Envelope.parse(raw.headers, raw, channel.message_type)
+                envelope = Envelope.parse(raw.headers, raw, channel.message_type, handled_at=traced.traceparent)
                 body = model.from_json(message.body)
             else:
                 body = model.from_json(message.body)
-                envelope = Envelope.parse(raw.headers, raw, channel.type_of(kind_of(body)))
+                envelope = Envelope.parse(raw.headers, raw, channel.type_of(kind_of(body)), handled_at=traced.traceparent)
         except EnvelopeError as error:
             raise Park(str(error)) from None
         except ValidationError as error:
             # pydantic's own text quotes the input.
             raise Park(describe(error)) from None
-        traced = handling().traced
-        if traced.traceparent is not None and traced.traceparent != envelope.traceparent:
-            # All that comes of the message hangs below its handling.
-            envelope = replace(envelope, traceparent=traced.traceparent)
         return Delivery(body, envelope, raw.delivery_tag or 0, traced, raw.headers.get(REPLAYED_HEADER) == "true")
 
     return decode

@@ -37,9 +37,11 @@ from service.domain.backoff import Backoff
 from service.domain.errors import Park, RollcallError
 from service.entrypoints.consumers.delivery import times_returned
 from service.entrypoints.consumers.isolation import Isolation
+from service.entrypoints.consumers.tracing import TracedHandling
 from service.telemetry.handling import Handling, handle
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.traced import Traced
+from service.telemetry.tracing import NO_TRACING, Tracing
 
 __all__ = ["REASON_HEADER", "RETRIES", "LoneHandling", "ParkOrRetry"]
 
@@ -72,7 +74,7 @@ class LoneHandling:
 
 
 class ParkOrRetry(BaseMiddleware):
-    """The innermost middleware of a consumer; an error that leaves it makes FastStream reject, and the broker park, the message."""
+    """Around a consumer's handler; an error that leaves it makes FastStream reject, and the broker park, the message."""
 
     def __init__(
         self,
@@ -84,26 +86,37 @@ class ParkOrRetry(BaseMiddleware):
         family: QueueFamily,
         lone_handling: LoneHandling,
         metrics: Metrics,
+        tracing: TracedHandling | None,
     ) -> None:
         super().__init__(msg, context=context)
         self._broker = broker
         self._family = family
         self._lone_handling = lone_handling
         self._metrics = metrics
+        self._tracing = tracing
 
     @classmethod
     def of(
-        cls, broker: RabbitBroker, family: QueueFamily, lone_handling: LoneHandling, metrics: Metrics = UNMEASURED
+        cls,
+        broker: RabbitBroker,
+        family: QueueFamily,
+        lone_handling: LoneHandling,
+        metrics: Metrics = UNMEASURED,
+        tracing: Tracing = NO_TRACING,
     ) -> partial[Self]:
         """The middleware for the consumer of one queue."""
-        return partial(cls, broker=broker, family=family, lone_handling=lone_handling, metrics=metrics)
+        traced = TracedHandling(family, tracing) if tracing.on else None
+        return partial(cls, broker=broker, family=family, lone_handling=lone_handling, metrics=metrics, tracing=traced)
 
     async def consume_scope(self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
         """Call the handler and settle what it raises."""
         message: RabbitMessage = msg  # type: ignore[assignment]  # the only messages of a RabbitBroker
         raw = message.raw_message
         # For the log; what is handled here has a task of its own.
-        handle(Handling(raw.correlation_id, Traced(trace_context(raw.headers)[0])))
+        traceparent, tracestate = trace_context(raw.headers)
+        handle(Handling(raw.correlation_id, Traced(traceparent)))
+        if self._tracing is not None:
+            call_next = partial(self._tracing.handle, call_next, traceparent=traceparent, tracestate=tracestate)
         attempt = self._journalled if _suspicious(message) else _plain
         # Whoever is cancelled has lost its channel, and its message goes back to the queue.
         began, outcome = perf_counter(), "returned"

@@ -28,7 +28,6 @@ from service.domain.jobs import JobId
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
 from service.entrypoints.consumers.job_slots import JobSlots
-from service.entrypoints.consumers.tracing import TracedHandling
 from service.telemetry import names
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
@@ -67,9 +66,8 @@ class JobConsumer:
         self.lock = asyncio.Lock()
         self.router = RabbitRouter(
             middlewares=[
-                ParkOrRetry.of(broker, JOBS, lone_handling, metrics),
+                ParkOrRetry.of(broker, JOBS, lone_handling, metrics, tracing),
                 partial(_OnlyWithSlot, consumer=self),
-                *TracedHandling.of(JOBS, tracing),
             ]
         )
         self._subscriber = self.router.subscriber(

@@ -13,7 +13,6 @@ from service.actions.group_commit import GroupCommit
 from service.domain.errors import Park
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
-from service.entrypoints.consumers.tracing import TracedHandling
 from service.telemetry import names
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
@@ -31,9 +30,7 @@ def member_changes_router(
     metrics: Metrics = UNMEASURED,
 ) -> RabbitRouter:
     """The consumer of member changes; the prefetch of its `channel` bounds what is in flight, and so a group commit."""
-    router = RabbitRouter(
-        middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES, lone_handling, metrics), *TracedHandling.of(MEMBER_CHANGES, tracing)]
-    )
+    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, MEMBER_CHANGES, lone_handling, metrics, tracing)])
 
     @router.subscriber(
         # Declared before, with its whole family: a consumer only looks that it is there.

@@ -12,7 +12,6 @@ from service import translation
 from service.actions.gather_notifications import GatherNotifications
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
-from service.entrypoints.consumers.tracing import TracedHandling
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
 
@@ -29,9 +28,7 @@ def notifications_router(
     metrics: Metrics = UNMEASURED,
 ) -> RabbitRouter:
     """The consumer of events; what is sent to subscribers is sent later, so that none of them can hold up this queue."""
-    router = RabbitRouter(
-        middlewares=[ParkOrRetry.of(broker, NOTIFICATIONS, lone_handling, metrics), *TracedHandling.of(NOTIFICATIONS, tracing)]
-    )
+    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, NOTIFICATIONS, lone_handling, metrics, tracing)])
 
     @router.subscriber(
         RabbitQueue(NOTIFICATIONS.main.name, declare=False, durable=True),

@@ -15,7 +15,6 @@ from service.domain.backoff import WHILE_AWAY
 from service.domain.errors import Unavailable
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
-from service.entrypoints.consumers.tracing import TracedHandling
 from service.telemetry import names
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
@@ -38,7 +37,7 @@ def ticks_router(
     metrics: Metrics = UNMEASURED,
 ) -> RabbitRouter:
     """The consumer of ticks; the body says nothing that counts, the database's clock does."""
-    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, TICKS, lone_handling, metrics), *TracedHandling.of(TICKS, tracing)])
+    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, TICKS, lone_handling, metrics, tracing)])
 
     @router.subscriber(
         RabbitQueue(TICKS.main.name, declare=False, durable=True),

@@ -16,7 +16,6 @@ from service.domain.member import ConnectionId
 from service.domain.webhooks.mapping import Ignored, WebhookMapping
 from service.entrypoints.consumers.delivery import Delivery, DocumentedAs, decoder
 from service.entrypoints.consumers.failures import LoneHandling, ParkOrRetry
-from service.entrypoints.consumers.tracing import TracedHandling
 from service.telemetry import names
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
@@ -38,9 +37,7 @@ def webhooks_router(
     metrics: Metrics = UNMEASURED,
 ) -> RabbitRouter:
     """The consumer of webhooks; it shares the group commit, and so its `channel`, with that of member changes."""
-    router = RabbitRouter(
-        middlewares=[ParkOrRetry.of(broker, WEBHOOKS, lone_handling, metrics), *TracedHandling.of(WEBHOOKS, tracing)]
-    )
+    router = RabbitRouter(middlewares=[ParkOrRetry.of(broker, WEBHOOKS, lone_handling, metrics, tracing)])
 
     @router.subscriber(
         RabbitQueue(WEBHOOKS.main.name, declare=False, durable=True),
