@@ -49,6 +49,7 @@ check: setup ## Lint, types, layers, generated files up to date
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy docs/extending/examples/*/*.py
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m contracts.generate --check
 	@$(BIN)/python -m service.entrypoints.http.admin.openapi --check

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from service.actions.audit_change import Author
 from service.actions.issue_key import IssuedKey, issue_key
 from service.actions.run_job import JobOptions, claim_job, run_job
+from service.clients.directories.added import NO_SOURCES_ADDED, AddedSources
 from service.domain.api_keys import KeyScope
 from service.domain.jobs import JobId
 from service.domain.member import CompanyId
@@ -111,7 +112,12 @@ class Admin:
 
 @asynccontextmanager
 async def open_admin(
-    database_url: str, *, operator_key: str | None = OPERATOR_KEY, tracing: Tracing = NO_TRACING, **given: Any
+    database_url: str,
+    *,
+    operator_key: str | None = OPERATOR_KEY,
+    tracing: Tracing = NO_TRACING,
+    added: AddedSources = NO_SOURCES_ADDED,
+    **given: Any,
 ) -> AsyncIterator[Admin]:
     settings = Settings.model_validate(
         {
@@ -128,8 +134,9 @@ async def open_admin(
         operator_key=None if operator_key is None else SecretStr(operator_key),
         default_grace_days=settings.grace_days,
         sync_enabled=settings.sync_enabled,
-        opened=partial(opened_source, settings),
-        described=described,
+        opened=partial(opened_source, settings, added=added),
+        described=partial(described, added=added),
+        added=added,
     )
 
     async def no_problems() -> dict[str, dict[str, str]]:

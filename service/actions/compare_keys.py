@@ -9,13 +9,15 @@ from typing import Final
 from service.actions.read_models.reconciler import BatchReconciler, ReadModelReconciler
 from service.actions.running_job import StopJob
 from service.domain.drift import DriftTally, SampleResult
-from service.domain.errors import RollcallError, Unavailable
+from service.domain.errors import RollcallError, SourceUnavailable, Unavailable
 from service.store.drift_findings import DriftFinding, FindingKind
 
 __all__ = ["Findings", "compare_keys"]
 
 # Of each kind: more would be no list that anybody reads, and memory must not grow with the drift.
 _MOST_KEPT: Final = 1000
+# What the keys are compared with is away for all of them: to ask for each would take as long as its patience, a thousand times.
+_NOT_OF_A_KEY: Final = (Unavailable, SourceUnavailable, StopJob)
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ class Findings:
 
 
 async def compare_keys(reconciler: ReadModelReconciler, keys: Sequence[str], findings: Findings) -> None:
-    """Compare the keys, together where the reconciler can; raises Unavailable and StopJob."""
+    """Compare the keys, together where the reconciler can; raises Unavailable, SourceUnavailable and StopJob."""
     findings.looked_at += len(keys)
     if isinstance(reconciler, BatchReconciler):
         await _compare_together(reconciler, keys, findings)
@@ -58,7 +60,7 @@ async def compare_keys(reconciler: ReadModelReconciler, keys: Sequence[str], fin
     for key in keys:
         try:
             result = await reconciler.reconcile(key)
-        except (Unavailable, StopJob):
+        except _NOT_OF_A_KEY:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this key's
             findings.add([], [_failed(key, error)])
@@ -70,7 +72,7 @@ async def _compare_together(reconciler: BatchReconciler, keys: Sequence[str], fi
     """A batch that fails is halved until the culprit stands alone."""
     try:
         results = await reconciler.reconcile_many(keys)
-    except (Unavailable, StopJob):
+    except _NOT_OF_A_KEY:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, it is one key's
         if len(keys) == 1:

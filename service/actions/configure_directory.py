@@ -12,8 +12,17 @@ from service.actions.register_default_directory import DEFAULT_KEY
 from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.stage_snapshot import Meaning
 from service.domain.change import SOURCE_FIELDS, VersionKind
-from service.domain.directories.configuration import CsvDirectory, Directory, InvalidDirectory, directory, is_local_file
+from service.domain.directories.configuration import (
+    AddedDirectory,
+    CsvDirectory,
+    Directory,
+    InvalidDirectory,
+    UnknownKind,
+    directory,
+    is_local_file,
+)
 from service.domain.directories.guard import RemovalLimits
+from service.domain.directories.kinds import AddedKinds
 from service.domain.errors import Park
 from service.domain.member import CompanyId, ConnectionId
 from service.settings import is_reference
@@ -72,12 +81,14 @@ def versions_of(described: Directory) -> VersionKind:
     return VersionKind.NONE if described.mapping.updated_at is None else VersionKind.UPDATED_AT
 
 
-async def register_directory(tx: Tx, author: Author, new: NewDirectory, *, by_operator: bool) -> ConnectionRow | _Refusal:
-    """Add a connection; where the operator does, the company is granted its secret.
+async def register_directory(
+    tx: Tx, author: Author, new: NewDirectory, *, added: AddedKinds, by_operator: bool
+) -> ConnectionRow | _Refusal:
+    """Add a connection; where the operator does, the company is granted its secret. `added` are the installation's own kinds.
 
     Raises Contention where the name is taken at the same moment.
     """
-    described = _described(new.kind, new.settings, by_operator=by_operator)
+    described = _described(new.kind, new.settings, added, by_operator=by_operator)
     if isinstance(described, DirectoryRefused):
         return described
     versions = new.versions or versions_of(described)
@@ -96,7 +107,7 @@ async def register_directory(tx: Tx, author: Author, new: NewDirectory, *, by_op
 
 
 async def revise_directory(
-    tx: Tx, author: Author, connection_id: ConnectionId, given: Mapping[str, Any], *, by_operator: bool
+    tx: Tx, author: Author, connection_id: ConnectionId, given: Mapping[str, Any], *, added: AddedKinds, by_operator: bool
 ) -> DirectoryView | _Refusal | AlreadyRunning | None:
     """Change `name`, `settings`, `secret_reference`, `fields` or `limits`, those that are given; a blocked one is released.
 
@@ -108,7 +119,7 @@ async def revise_directory(
     before = await show_directory(tx, connection_id, author.company_id)
     if before is None:
         return None
-    revised = _revised(before, given, by_operator=by_operator)
+    revised = _revised(before, given, added, by_operator=by_operator)
     if isinstance(revised, DirectoryRefused):
         return revised
     after, means_something_else = revised
@@ -155,7 +166,7 @@ def _changes(before: DirectoryView, after: DirectoryView) -> dict[str, Any]:
 
 
 def _revised(
-    before: DirectoryView, given: Mapping[str, Any], *, by_operator: bool
+    before: DirectoryView, given: Mapping[str, Any], added: AddedKinds, *, by_operator: bool
 ) -> tuple[DirectoryView, bool] | DirectoryRefused:
     """The connection as it is to be, and whether its records mean something else then."""
     if before.status == "archived":
@@ -171,18 +182,12 @@ def _revised(
     if before.secret_reference == DEFAULT_KEY and not by_operator and settings.get("baseUrl") != before.directory.get("baseUrl"):
         return DirectoryRefused("settings", "baseUrl: the operator's own directory is where the operator says, and nowhere else")
     after = replace(after, directory=settings, secret_reference=given.get("secret_reference", before.secret_reference))
-    was, described = (
-        directory(before.kind, before.directory),
-        _described(
-            before.kind,
-            settings,
-            # What is not touched was allowed when it was set.
-            by_operator=by_operator or "settings" not in given,
-        ),
-    )
+    # What is not touched was allowed when it was set.
+    described = _described(before.kind, settings, added, by_operator=by_operator or "settings" not in given)
     if isinstance(described, DirectoryRefused):
         return described
-    mapping_changed = described.mapping != was.mapping
+    was = _as_it_was(before.kind, before.directory, added)
+    mapping_changed = was is None or described.mapping != was.mapping
     if "fields" in given or mapping_changed:
         asked = given.get("fields")
         after = replace(after, mapped_fields=sorted(described.mapping.mapped_fields if asked is None else asked))
@@ -190,11 +195,22 @@ def _revised(
     if refused is not None:
         return refused
     # Records of another place, or other records of the same: what is remembered of the old ones says nothing of them.
-    return after, mapping_changed or after.mapped_fields != before.mapped_fields or _place(described) != _place(was)
+    return after, was is None or mapping_changed or after.mapped_fields != before.mapped_fields or _place(described) != _place(was)
 
 
-def _place(described: Directory) -> tuple[str | None, ...]:
+def _as_it_was(kind: str, settings: Mapping[str, Any], added: AddedKinds) -> Directory | None:
+    """None where what is stored means nothing any more: an extension may ask for other settings than it did."""
+    try:
+        return directory(kind, settings, added)
+    except InvalidDirectory:
+        return None
+
+
+def _place(described: Directory) -> tuple[object, ...]:
     """Where it is asked, and for what."""
+    if isinstance(described, AddedDirectory):
+        # Nobody here knows what its settings do.
+        return (described.settings,)
     if isinstance(described, CsvDirectory):
         return (described.location,)
     return described.base_url, described.path, described.modified_since
@@ -204,13 +220,17 @@ def _limited(view: DirectoryView, limits: RemovalLimits) -> DirectoryView:
     return replace(view, most_removals=limits.most, most_removed_percent=limits.most_percent, few_removals=limits.few)
 
 
-def _described(kind: str, settings: Mapping[str, Any], *, by_operator: bool) -> Directory | DirectoryRefused:
+def _described(kind: str, settings: Mapping[str, Any], added: AddedKinds, *, by_operator: bool) -> Directory | DirectoryRefused:
     try:
-        described = directory(kind, settings)
+        described = directory(kind, settings, added)
+    except UnknownKind as error:
+        return DirectoryRefused("kind", str(error))
     except InvalidDirectory as error:
         return DirectoryRefused("settings", str(error))
     if isinstance(described, CsvDirectory) and is_local_file(described.location) and not by_operator:
         return DirectoryRefused("settings", "location: files of this host are the operator's alone; give a URL")
+    if isinstance(described, AddedDirectory) and described.operators_alone and not by_operator:
+        return DirectoryRefused("kind", f"directories of the kind {kind} are the operator's alone")
     return described
 
 

@@ -14,13 +14,14 @@ from rich.markup import escape
 from service.actions.probe_directory import Probe, probe_directory, release_by_probe
 from service.cli.directory import connections, existing_connection, in_transaction
 from service.cli.webhooks import check_webhooks, preview_webhook
-from service.domain.directories.configuration import CsvDirectory, Directory
+from service.clients.directories.added import AddedSources
 from service.domain.errors import RollcallError
 from service.settings import Settings, load_settings
 from service.store.connections import DirectoryRow, find_directory
 from service.store.database import Database, Tx
 from service.store.webhooks import WebhookRow, find_webhook
 from service.wiring.directories import described, opened_source
+from service.wiring.extensions import load_extensions
 
 __all__ = ["add_to"]
 
@@ -78,21 +79,24 @@ async def _both(tx: Tx, id_or_name: str) -> tuple[DirectoryRow | None, WebhookRo
     return directory, webhook
 
 
-async def _tested(settings: Settings, row: DirectoryRow) -> Probe:
+async def _tested(settings: Settings, row: DirectoryRow, added: AddedSources) -> Probe:
     url = settings.database_url.get_secret_value()
     db = await Database.connect(url, name="rollcall cli", size=1, behind_pooler=settings.behind_pooler)
     try:
-        return await release_by_probe(db, "cli", row, partial(opened_source, settings), described)
+        return await release_by_probe(
+            db, "cli", row, partial(opened_source, settings, added=added), partial(described, added=added)
+        )
     finally:
         await db.close()
 
 
 def _check_directory(settings: Settings, row: DirectoryRow) -> None:
-    directory = described(row)
-    probe = asyncio.run(_tested(settings, row))
+    added = load_extensions().sources
+    directory = described(row, added)
+    probe = asyncio.run(_tested(settings, row, added))
     health = probe.health
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"directory  {escape(_place(directory))}")
+    console.print(f"directory  {escape(directory.place)}")
     console.print(f"key        {row.secret_reference or 'none'}")
     for name, found in (("reachable", health.reachable), ("authorised", health.authorised), ("shape", health.shape)):
         if found is not None:
@@ -111,7 +115,8 @@ def _check_directory(settings: Settings, row: DirectoryRow) -> None:
 
 
 def _preview_directory(settings: Settings, row: DirectoryRow, limit: int) -> None:
-    probe = asyncio.run(probe_directory(row, partial(opened_source, settings), described))
+    added = load_extensions().sources
+    probe = asyncio.run(probe_directory(row, partial(opened_source, settings, added=added), partial(described, added=added)))
     if probe.health.page is None:
         raise RollcallError(probe.health.problem or "the directory shows no page")
     for record in probe.records[:limit]:
@@ -124,7 +129,3 @@ def _preview_directory(settings: Settings, row: DirectoryRow, limit: int) -> Non
             shown |= {} if record.version is None else {"version": record.version}
             shown |= {} if record.left else {"member": record.member}
         typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
-
-
-def _place(directory: Directory) -> str:
-    return directory.location if isinstance(directory, CsvDirectory) else directory.url

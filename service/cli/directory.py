@@ -102,28 +102,33 @@ def add_connection(
         VersionKind | None,
         typer.Option(
             help="How its changes are ordered: a number per member, their updatedAt, or their arrival. "
-            "Default: sequence; updated_at with --webhook; with --django or --csv what the mapping has."
+            "Default: sequence; updated_at with --webhook; with a directory what the mapping has."
         ),
     ] = None,
     fields: Annotated[
         str | None,
         typer.Option(
             help="The member fields that belong to the source, comma-separated; the others stay local. "
-            "Default: all; with --webhook, --django or --csv those of the mapping."
+            "Default: all; with --webhook or a directory those of the mapping."
         ),
     ] = None,
     webhook: Annotated[SchemeName | None, typer.Option(help="It sends webhooks, signed by this scheme.")] = None,
     django: Annotated[str | None, typer.Option(metavar="URL", help="It is a Django REST framework API.")] = None,
     csv: Annotated[str | None, typer.Option(metavar="LOCATION", help="It is a CSV: file:NAME below CSV_DIR, or a URL.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="It is a directory of a kind that an extension adds; `rollcall doctor` lists them."),
+    ] = None,
     directory: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Describes --django or --csv: path, auth, paging, pageSize, modifiedSince; delimiter, encoding; mapping=@FILE.",
+            help="Describes --django or --csv: path, auth, paging, pageSize, modifiedSince; delimiter, encoding; mapping=@FILE. "
+            "Or --source: what it asks for; NAME:=JSON for what is no text.",
         ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Where the key of --django or --csv is: env:ROLLCALL_SECRET_NAME or file:NAME.")
+        str | None, typer.Option(help="Where the key of the directory is: env:ROLLCALL_SECRET_NAME or file:NAME.")
     ] = None,
     secret: Annotated[
         str | None, typer.Option(help="Where the edge finds the webhooks' secret: env:ROLLCALL_SECRET_NAME or file:NAME.")
@@ -138,7 +143,7 @@ def add_connection(
     url: Annotated[str | None, typer.Option(help="Of the edge, for what is printed; default http://localhost:PORT.")] = None,
 ) -> None:
     """Add a connection and print its id; with --webhook also where to post, and a request that works."""
-    asked = read_directory(django, csv, directory or [], key)
+    asked = read_directory(django, csv, source, directory or [], key)
     setup = read_setup(webhook, hmac or [], mapping, secret, rate) if webhook is not None else None
     if setup is None and (secret or new_secret or hmac or mapping):
         raise typer.BadParameter("needed with --secret, --new-secret, --hmac and --mapping", param_hint="--webhook")

@@ -1,4 +1,4 @@
-"""What `connections add --django` and `--csv` say of a directory, checked and stored."""
+"""What `connections add --django`, `--csv` and `--source` say of a directory, checked and stored."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, assert_never
 
+import orjson
 import typer
 
 from service.actions.audit_change import Author
@@ -21,11 +22,13 @@ from service.actions.configure_directory import (
 from service.cli.mapping_file import read_mapping
 from service.domain.change import VersionKind
 from service.domain.directories.configuration import CSV, DJANGO, Directory, InvalidDirectory, directory
+from service.domain.directories.kinds import NONE_ADDED, AddedKinds
 from service.domain.errors import RollcallError
 from service.domain.member import CompanyId
 from service.settings import is_reference
 from service.store.connections import ConnectionRow
 from service.store.database import Tx
+from service.wiring.extensions import load_extensions
 
 __all__ = ["DirectorySetup", "read_directory"]
 
@@ -42,6 +45,7 @@ class DirectorySetup:
     settings: dict[str, Any]
     described: Directory
     reference: str | None
+    added: AddedKinds
 
     @property
     def mapped_fields(self) -> list[str]:
@@ -63,7 +67,7 @@ class DirectorySetup:
             versions=versions,
             fields=fields,
         )
-        answer = await register_directory(tx, Author(company_id, "cli"), new, by_operator=True)
+        answer = await register_directory(tx, Author(company_id, "cli"), new, added=self.added, by_operator=True)
         match answer:
             case NameTaken():
                 message = f"the company has a connection named {name} already"
@@ -82,26 +86,38 @@ class DirectorySetup:
                 assert_never(answer)
 
 
-def read_directory(django: str | None, csv: str | None, pairs: Sequence[str], key: str | None) -> DirectorySetup | None:
+def read_directory(
+    django: str | None, csv: str | None, source: str | None, pairs: Sequence[str], key: str | None
+) -> DirectorySetup | None:
     """The directory that the options describe, None where they describe none; raises BadParameter for the one that does not fit."""
-    if django is None and csv is None:
+    given: dict[str, dict[str, Any]] = {}
+    if django is not None:
+        given["--django"] = {"baseUrl": django}
+    if csv is not None:
+        given["--csv"] = {"location": csv}
+    if source is not None:
+        given["--source"] = {}
+    if not given:
         if pairs or key is not None:
-            raise typer.BadParameter("needed with --directory and --key", param_hint="--django or --csv")
+            raise typer.BadParameter("needed with --directory and --key", param_hint="--django, --csv or --source")
         return None
-    if django is not None and csv is not None:
-        raise typer.BadParameter("a connection has one directory: --django or --csv", param_hint="--csv")
+    if len(given) > 1:
+        raise typer.BadParameter("a connection has one directory: --django, --csv or --source", param_hint=list(given)[-1])
     if key is not None and not is_reference(key):
         raise typer.BadParameter("must be env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR", param_hint="--key")
-    kind, settings = (DJANGO, {"baseUrl": django}) if django is not None else (CSV, {"location": csv})
-    settings |= dict(_setting(pair) for pair in pairs)
+    ((option, settings),) = given.items()
+    kind = source or {"--django": DJANGO, "--csv": CSV}[option]
+    settings |= dict(_setting(pair, own=source is None) for pair in pairs)
+    # Nobody waits for extensions to be imported who names none.
+    added = NONE_ADDED if source is None else load_extensions().sources
     try:
-        described = directory(kind, settings)
+        described = directory(kind, settings, added)
     except InvalidDirectory as error:
-        raise typer.BadParameter(str(error), param_hint=f"--{kind}") from None
-    return DirectorySetup(kind, settings, described, key)
+        raise typer.BadParameter(str(error), param_hint=option) from None
+    return DirectorySetup(kind, settings, described, key, added)
 
 
-def _setting(pair: str) -> tuple[str, Any]:
+def _setting(pair: str, *, own: bool) -> tuple[str, Any]:
     name, separator, value = pair.partition("=")
     if not separator:
         raise typer.BadParameter("must be NAME=VALUE", param_hint="--directory")
@@ -109,6 +125,18 @@ def _setting(pair: str) -> tuple[str, Any]:
         if not value.startswith("@"):
             raise typer.BadParameter("a mapping is a JSON file: mapping=@FILE", param_hint="--directory")
         return name, read_mapping(Path(value[1:]), "--directory")
+    if not own:
+        return _of_an_extension(name, value)
     if name in _NUMBERS and value.isascii() and value.isdigit():
         return name, int(value[:9])
     return name, _DELIMITERS.get(value, value) if name == "delimiter" else value
+
+
+def _of_an_extension(name: str, value: str) -> tuple[str, Any]:
+    """A text, or with a colon at the name's end any JSON: nobody here knows what an extension takes for a number."""
+    if not name.endswith(":"):
+        return name, value
+    try:
+        return name[:-1], orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise typer.BadParameter(f"{name}= wants JSON, such as {name}=5", param_hint="--directory") from None

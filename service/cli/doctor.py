@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from service.cli.extension_findings import extension_findings
 from service.cli.findings import Finding, Verdict, broken, odd, well
 from service.cli.secret_findings import secret_findings
 from service.cli.webhook_setup import secret_problem
@@ -43,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor() -> None:
-    """Check the database, the broker, the queues, the outbox and the secrets; exit status 1 when something is broken."""
+    """Check database, broker, queues, outbox, secrets and extensions; exit status 1 when something is broken."""
     settings = load_settings()
     console = Console(highlight=False, soft_wrap=True)
 
@@ -80,6 +81,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
                 yield finding
             if any(finding.about == "migrations" and finding.verdict is Verdict.BROKEN for finding in findings):
                 return
+        for finding in extension_findings(settings, db):
+            yield finding
     finally:
         await db.close()
     if settings.behind_pooler:

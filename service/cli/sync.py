@@ -18,6 +18,7 @@ from service.actions.review_sync import approve_sync, reject_sync
 from service.cli.directory import existing_connection, in_transaction
 from service.cli.sync_following import Followed, follow_sync
 from service.cli.sync_output import print_entries, print_outcome
+from service.domain.directories.configuration import NOT_ASKED
 from service.domain.directories.sync_options import SyncMode, SyncOptions
 from service.domain.errors import RollcallError
 from service.domain.jobs import JobId, JobState
@@ -209,7 +210,7 @@ async def _followed(settings: Settings, db: Database, job_id: JobId, wait: float
 async def _chosen(tx: Tx, connection: str | None) -> ConnectionId:
     if connection is not None:
         return ConnectionId((await existing_connection(tx, connection)).id)
-    directories = [row for row in await list_connections(tx) if row.kind in ("django", "csv") and row.status != "archived"]
+    directories = [row for row in await list_connections(tx) if row.kind not in NOT_ASKED and row.status != "archived"]
     if not directories:
         raise RollcallError("there is no directory to sync; set DJANGO_BASE_URL, or `rollcall connections add --django URL`")
     if len(directories) > 1:

@@ -133,6 +133,14 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Tx]:
+        """One transaction in which nothing can be written; raises Retry errors."""
+        async with self._acquired() as connection, connection.transaction(readonly=True):
+            if self._behind_pooler:
+                await connection.execute(_SET_LOCALLY)
+            yield connection
+
+    @asynccontextmanager
     async def statement(self) -> AsyncIterator[Tx]:
         """For one statement, which is a transaction of its own; raises Retry errors and UnfitData."""
         if self._behind_pooler:

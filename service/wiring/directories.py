@@ -12,13 +12,16 @@ from pydantic import SecretStr
 
 from service.actions.register_default_directory import DEFAULT_KEY, DefaultDirectory, register_default_directory
 from service.actions.register_schedules import register_sync
-from service.clients.directories.opening import Outside, open_source
+from service.clients.directories.added import NO_SOURCES_ADDED, AddedSources
+from service.clients.directories.opening import open_source
 from service.clients.directories.source import Source
 from service.domain.directories.configuration import Directory, InvalidDirectory, directory
+from service.domain.directories.kinds import NONE_ADDED, AddedKinds
 from service.domain.errors import RollcallError, SourceBroken, SourceRefused, SourceUnavailable
 from service.settings import SecretUnavailable, Settings, resolve_secret, without_password
 from service.store.connections import DirectoryRow
 from service.store.database import Database
+from service.wiring.outside import outside_of
 from service.wiring.waiting import until_there
 
 __all__ = ["add_default_directory", "default_directory", "described", "opened_source"]
@@ -26,20 +29,19 @@ __all__ = ["add_default_directory", "default_directory", "described", "opened_so
 _log: Final = structlog.get_logger(__name__)
 
 
-def described(row: DirectoryRow) -> Directory:
+def described(row: DirectoryRow, added: AddedKinds = NONE_ADDED) -> Directory:
     """A connection's directory as it is stored; raises SourceBroken."""
     try:
-        return directory(row.kind, row.directory)
+        return directory(row.kind, row.directory, added)
     except InvalidDirectory as error:
         message = f"the connection's directory is not described right: {error}"
         raise SourceBroken(message) from None
 
 
 @asynccontextmanager
-async def opened_source(settings: Settings, row: DirectoryRow) -> AsyncIterator[Source]:
+async def opened_source(settings: Settings, row: DirectoryRow, *, added: AddedSources = NO_SOURCES_ADDED) -> AsyncIterator[Source]:
     """The source of a connection, closed at the end; raises SourceUnavailable, SourceRefused and SourceBroken."""
-    outside = Outside(opened=settings.allow_networks or (), csv_dir=settings.csv_dir)
-    async with open_source(described(row), _key(settings, row), outside) as source:
+    async with open_source(described(row, added), _key(settings, row), outside_of(settings), added) as source:
         yield source
 
 

@@ -20,6 +20,7 @@ from service.store.database import Database
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import described, opened_source
+from service.wiring.extensions import Extensions, load_extensions
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.schedules import run_due
 
@@ -37,8 +38,15 @@ _log: Final = structlog.get_logger(__name__)
 class Edge:
     """Takes webhooks and serves the admin API; `door` and `admin` answer 503 until all is there."""
 
-    def __init__(self, settings: Settings, metrics: Metrics = UNMEASURED, tracing: Tracing = NO_TRACING) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics = UNMEASURED,
+        tracing: Tracing = NO_TRACING,
+        extensions: Extensions | None = None,
+    ) -> None:
         self._settings = settings
+        self._extensions = load_extensions() if extensions is None else extensions
         self._db: Database | None = None
         # A pool of its own: whoever reads a million members keeps no webhook waiting.
         self._admin_db: Database | None = None
@@ -59,13 +67,15 @@ class Edge:
         from service.entrypoints.http.admin.app import admin_door
         from service.entrypoints.http.admin.setting import AdminSetting
 
+        added = self._extensions.sources
         setting = AdminSetting(
             database=self._administered,
             operator_key=self._settings.admin_api_key,
             default_grace_days=self._settings.grace_days,
             sync_enabled=self._settings.sync_enabled,
-            opened=partial(opened_source, self._settings),
-            described=described,
+            opened=partial(opened_source, self._settings, added=added),
+            described=partial(described, added=added),
+            added=added,
         )
         return admin_door(setting, metrics, tracing)
 

@@ -18,6 +18,7 @@ from service.actions.sync_directory import SyncSetting, sync_directory
 from service.domain.jobs import JobResult
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.wiring.directories import described, opened_source
+from service.wiring.extensions import Extensions, load_extensions, made_reconcilers, say_unusable
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -26,11 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["job_kinds"]
 
 
-def job_kinds(settings: Settings, database: Database, metrics: Metrics = UNMEASURED) -> JobKinds:
-    """The kinds with what their functions need; the pool is the jobs' own, so that they take no connection from the changes."""
+def job_kinds(
+    settings: Settings, database: Database, metrics: Metrics = UNMEASURED, extensions: Extensions | None = None
+) -> JobKinds:
+    """The kinds with what their functions need; the pool is the jobs' own, so that they take no connection from the changes.
+
+    Without `extensions` those that are installed are loaded.
+    """
+    extensions = load_extensions() if extensions is None else extensions
+    added, unusable = made_reconcilers(extensions, settings, database)
+    say_unusable(unusable)
     setting = SyncSetting(
-        opened=partial(opened_source, settings),
-        described=described,
+        opened=partial(opened_source, settings, added=extensions.sources),
+        described=partial(described, added=extensions.sources),
         default_grace_days=settings.grace_days,
         enabled=settings.sync_enabled,
     )
@@ -47,10 +56,10 @@ def job_kinds(settings: Settings, database: Database, metrics: Metrics = UNMEASU
     async def begin_plans(job: RunningJob) -> JobResult:
         return await apply_plan_changes(database, job, default_grace_days=settings.grace_days)
 
-    access = DirectoryAccess(opened=setting.opened, described=described, default_grace_days=settings.grace_days)
+    access = DirectoryAccess(opened=setting.opened, described=setting.described, default_grace_days=settings.grace_days)
 
     async def compare(job: RunningJob) -> JobResult:
-        read_models = await built_in_read_models(database, job, access)
+        read_models = (*await built_in_read_models(database, job, access), *added)
         return await reconcile_drift(database, job, read_models, default_grace_days=settings.grace_days, metrics=metrics)
 
     return {

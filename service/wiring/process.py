@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from typing import Final, TypeVar
 
@@ -25,6 +26,8 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.setup import open_tracing
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.edge import Edge
+from service.wiring.extensions import load_extensions, say_unusable
+from service.wiring.job_kinds import job_kinds
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.worker import Worker
 
@@ -58,9 +61,12 @@ class Process:
         self.metrics = metrics if metrics is not None else Metrics(_stages(self._roles))
         self.metrics.runs(version("rollcall"), sorted(self._roles))
         self._tracing = tracing
-        self._worker = Worker(settings, self.metrics, tracing) if Role.WORKER in self._roles else None
+        extensions = load_extensions()
+        say_unusable(extensions.unusable)
+        find_kinds = partial(job_kinds, metrics=self.metrics, extensions=extensions)
+        self._worker = Worker(settings, self.metrics, tracing, find_kinds=find_kinds) if Role.WORKER in self._roles else None
         self._relay: Relay | None = None
-        self._edge = Edge(settings, self.metrics, tracing) if Role.EDGE in self._roles else None
+        self._edge = Edge(settings, self.metrics, tracing, extensions) if Role.EDGE in self._roles else None
         broker_url = settings.rabbitmq_url.get_secret_value()
         self._ticker = Ticker(broker_url, tracing=tracing) if Role.TICKER in self._roles else None
         self.http = HttpServer(

@@ -51,6 +51,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.setup import open_tracing
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import add_default_directory
+from service.wiring.extensions import load_extensions, say_unusable
 from service.wiring.job_kinds import job_kinds
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.schedules import add_schedules, run_due
@@ -392,8 +393,11 @@ def worker_app() -> FastStream:
         settings = load_settings()
     except SettingsError:
         settings = None
+    extensions = load_extensions()
+    say_unusable(extensions.unusable)
     tracing = open_tracing(settings) if settings is not None else NO_TRACING
-    worker = Worker(settings, tracing=tracing)
+    metrics = Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS))
+    worker = Worker(settings, metrics, tracing, find_kinds=partial(job_kinds, metrics=metrics, extensions=extensions))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:

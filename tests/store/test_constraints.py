@@ -239,7 +239,7 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "default_key_signs_no_webhooks": ("webhook_secrets", {"reference": "'env:DJANGO_API_KEY'"}),
     "connections_company_id_name_key": ("connections", {"name": "'first'"}),
-    "connections_kind_check": ("connections", {"kind": "'ldap'"}),
+    "connections_kind_check": ("connections", {"kind": "'LDAP'", "directory": "'{}'"}),
     "connections_mapped_fields_check": ("connections", {"mapped_fields": "array['plan']"}),
     "connections_name_check": ("connections", {"name": "''"}),
     "connections_pkey": ("connections", {"id": f"'{CONNECTION}'"}),

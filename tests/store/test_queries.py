@@ -35,6 +35,7 @@ from service.store.jobs import ClaimedJob, JobNotice, JobRow
 from service.store.leases import Ownership
 from service.store.member_events import PastEvent, UntoldEvent
 from service.store.member_history import PastVersion
+from service.store.member_standings import MemberStanding
 from service.store.member_views import MemberView, VerifiedMember
 from service.store.outbox import Backlog, Due, Found, RefusalReason
 from service.store.plan_changes import PlanChangeRow
@@ -123,6 +124,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("member_views", "list_members_by_state"): MemberView,
     ("member_views", "list_members_of_connection"): MemberView,
     ("member_views", "search_members"): MemberView,
+    ("member_standings", "list_standings"): MemberStanding,
     ("members", "lock_members"): Member,
     ("members", "read_members"): Member,
     ("secret_grants", "list_secret_grants"): SecretGrant,

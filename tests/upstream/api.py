@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -142,6 +143,16 @@ def as_csv(request: HttpRequest) -> HttpResponse:
     return HttpResponse("".join(lines), content_type="text/csv")
 
 
+def as_json_lines(request: HttpRequest) -> HttpResponse:
+    """The same, an object a line."""
+    if request.headers.get("authorization") != f"{STATE.auth} {STATE.key}":
+        return HttpResponse(status=401)
+    records = [
+        {"id": one.pk, "kennitala": one.kennitala, "name": one.name, "email": one.email} for one in Member.objects.order_by("id")
+    ]
+    return HttpResponse("".join(f"{json.dumps(one)}\n" for one in records), content_type="application/jsonl")
+
+
 PAGINGS = {"page-number": ByNumber, "limit-offset": ByOffset, "cursor": ByCursor, "list": None}
 
 urlpatterns = [
@@ -149,4 +160,5 @@ urlpatterns = [
     *(path(f"{name}/api/people/", listing(Listing, Nested, paging)) for name, paging in PAGINGS.items()),
     path("bare/api/members/", listing(Bare, Flat, None)),
     path("files/members.csv", as_csv),
+    path("files/members.jsonl", as_json_lines),
 ]

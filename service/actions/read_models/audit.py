@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from service.actions.read_models.member_keys import member_keys
 from service.domain.change import AuditedFacts, Cause, DriftRepaired
-from service.domain.drift import ReconciliationMode, SampleResult, sample_places, sample_size
-from service.store.audited_members import compare_with_audit, count_keys, list_audited, page_members, sample_members
+from service.domain.drift import ReconciliationMode, SampleResult
+from service.store.audited_members import compare_with_audit, list_audited
 
 if TYPE_CHECKING:
     from service.store.database import Database
@@ -33,18 +35,9 @@ class AuditReconciler:
 
     async def list_sample_keys(self, mode: ReconciliationMode, budget: int) -> AsyncGenerator[Sequence[str], None]:
         """All ids in their order by keyset, so that who comes or goes meanwhile hides nobody else; or an even sample of them."""
-        if mode is ReconciliationMode.SAMPLED:
-            async with self._db.transaction() as tx:
-                population = await count_keys(tx)
-                places = sample_places(population, sample_size(population), self._offset())
-                chosen = await sample_members(tx, places)
-            for first in range(0, len(chosen), budget):
-                yield [str(found) for found in chosen[first : first + budget]]
-            return
-        last: UUID | None = None
-        while page := await self._page(last, budget):
-            yield [str(found) for found in page]
-            last = page[-1]
+        async with aclosing(member_keys(self._db.reading, mode, budget, self._offset)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def reconcile(self, key: str) -> SampleResult | None:
         """Compare one member."""
@@ -80,10 +73,6 @@ class AuditReconciler:
             )
             for one in audited
         ]
-
-    async def _page(self, last: UUID | None, most: int) -> list[UUID]:
-        async with self._db.statement() as tx:
-            return await page_members(tx, last, most)
 
 
 def _reason(differing: Sequence[str]) -> str:

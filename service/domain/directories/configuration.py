@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from service.domain.directories.kinds import NONE_ADDED, AddedKinds, DirectoryKind
 from service.domain.directories.mapping import (
     DEFAULT_SETTINGS,
     DirectoryMapping,
@@ -20,16 +21,22 @@ __all__ = [
     "CSV",
     "DJANGO",
     "HIDDEN_QUERY",
+    "NOT_ASKED",
+    "AddedDirectory",
     "CsvDirectory",
     "Directory",
     "DjangoDirectory",
     "InvalidDirectory",
+    "UnknownKind",
     "directory",
     "is_local_file",
+    "without_queries",
 ]
 
 DJANGO: Final = "django"
 CSV: Final = "csv"
+# Kinds of connections whose sources tell by themselves.
+NOT_ASKED: Final = frozenset({"stream", "scim"})
 
 # By the paging of Django REST framework, the parameter that it takes the size of a page from; without paging there is none.
 _PAGE_SIZE_PARAMETERS: Final[Mapping[str, str | None]] = {
@@ -59,6 +66,10 @@ class InvalidDirectory(ValueError):
     """The configuration does not fit; the text names the setting, and shows no address that could hold a password."""
 
 
+class UnknownKind(InvalidDirectory):
+    """There is no directory of this kind here."""
+
+
 @dataclass(frozen=True, slots=True)
 class DjangoDirectory:
     """A list endpoint of a Django REST framework API."""
@@ -80,6 +91,11 @@ class DjangoDirectory:
         """Where the list is."""
         return self.base_url.rstrip("/") + self.path
 
+    @property
+    def place(self) -> str:
+        """Where it is."""
+        return self.url
+
 
 @dataclass(frozen=True, slots=True)
 class CsvDirectory:
@@ -95,22 +111,57 @@ class CsvDirectory:
     required: frozenset[str]
 
     @property
+    def place(self) -> str:
+        """Where it is."""
+        return self.location
+
+    @property
     def known(self) -> frozenset[str]:
         """The columns that mean something."""
         return frozenset(path[0] for path in self.mapping.paths)
 
 
-Directory: TypeAlias = DjangoDirectory | CsvDirectory
+@dataclass(frozen=True, slots=True)
+class AddedDirectory:
+    """A directory of a kind that this installation has added, by its settings but for the mapping."""
+
+    kind: str
+    # Where it is, for people.
+    place: str
+    settings: Mapping[str, Any]
+    mapping: DirectoryMapping
+    # Whether only the operator may describe it.
+    operators_alone: bool
 
 
-def directory(kind: str, settings: Mapping[str, Any]) -> Directory:
+Directory: TypeAlias = DjangoDirectory | CsvDirectory | AddedDirectory
+
+
+def directory(kind: str, settings: Mapping[str, Any], added: AddedKinds = NONE_ADDED) -> Directory:
     """The directory that a connection's kind and settings describe; raises InvalidDirectory, saying which setting does not fit."""
     if kind == DJANGO:
         return _django(settings)
     if kind == CSV:
         return _csv(settings)
-    message = f"a connection of the kind {kind} has no directory that could be asked; {DJANGO} and {CSV} have"
-    raise InvalidDirectory(message)
+    if (found := added.get(kind)) is not None:
+        return _added(kind, found, settings)
+    if kind in NOT_ASKED:
+        raise UnknownKind(f"a connection of the kind {kind} has no directory that could be asked")
+    there = ", ".join(sorted({DJANGO, CSV, *added}))
+    message = (
+        f"there is no kind of directory that is called {kind} here; there are {there}, and `rollcall doctor` shows what is wrong"
+    )
+    raise UnknownKind(message)
+
+
+def without_queries(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they are shown: a query may hold what opens the address."""
+    hidden = {
+        name: value.partition("?")[0] + HIDDEN_QUERY
+        for name, value in settings.items()
+        if isinstance(value, str) and "?" in value and (name in ("location", "path") or "://" in value)
+    }
+    return {**settings, **hidden}
 
 
 def is_local_file(location: str) -> bool:
@@ -169,6 +220,22 @@ def _csv(settings: Mapping[str, Any]) -> CsvDirectory:
         encoding=None if encoding is None else codecs.lookup(encoding).name,
         mapping=mapping,
         required=frozenset(path[0] for path in needed),
+    )
+
+
+def _added(kind: str, found: DirectoryKind, settings: Mapping[str, Any]) -> AddedDirectory:
+    own = {name: value for name, value in settings.items() if name != "mapping"}
+    for name, value in own.items():
+        if isinstance(value, str) and value.endswith(HIDDEN_QUERY):
+            raise InvalidDirectory(f"{name}: {_SHOWN_WITHOUT_QUERY}")
+    try:
+        place, default, alone = found.place(own), found.default_mapping, found.operators_alone
+    except InvalidDirectory:
+        raise
+    except Exception as error:  # noqa: BLE001  # it is anybody's code, and its text may quote what it was given
+        raise InvalidDirectory(f"the extension for {kind} fails on these settings ({type(error).__name__})") from None
+    return AddedDirectory(
+        kind, str(place), own, _mapping({"mapping": default, **settings}, nested=True), operators_alone=bool(alone)
     )
 
 

@@ -89,9 +89,9 @@ async def list_all(
     response_model=Directory,
     responses=IDEMPOTENT,
 )
-async def add(new: NewDirectoryBody, principal: Administrator, once: Once) -> Response:
+async def add(new: NewDirectoryBody, principal: Administrator, once: Once, setting: Setting) -> Response:
     """Describe a directory that is asked for members. Whether it can be asked, `POST /api/directory/{id}/test` says."""
-    author = _author(principal)
+    author, added, by_operator = _author(principal), setting.added, principal.is_operator
     described = NewDirectory(
         name=new.name,
         kind=new.kind,
@@ -102,11 +102,11 @@ async def add(new: NewDirectoryBody, principal: Administrator, once: Once) -> Re
     )
 
     async def work(tx: Tx) -> Reply:
-        row = _accepted(await register_directory(tx, author, described, by_operator=principal.is_operator))
+        row = _accepted(await register_directory(tx, author, described, added=added, by_operator=by_operator))
         view = await show_directory(tx, row.id, principal.company_id)
         if new.removal_limits is not None:
             given = {"limits": limits_of(new.removal_limits)}
-            view = _accepted(await revise_directory(tx, author, row.id, given, by_operator=principal.is_operator))
+            view = _accepted(await revise_directory(tx, author, row.id, given, added=added, by_operator=by_operator))
         return Reply(HTTPStatus.CREATED, shown_directory(_found(view)), {"Location": f"/api/directory/{row.id}"})
 
     return await once.answer(work)
@@ -120,7 +120,7 @@ async def show(directory_id: UUID, principal: Reader, db: Db) -> Directory:
 
 
 @router.patch("/api/directory/{directory_id}", summary="Change a directory", responses=_OF_PATCH)
-async def change(directory_id: UUID, patch: DirectoryPatch, principal: Administrator, db: Db) -> Directory:
+async def change(directory_id: UUID, patch: DirectoryPatch, principal: Administrator, db: Db, setting: Setting) -> Directory:
     """Change how it is asked or what its records mean; a blocked one is asked again from now on.
 
     Where its records mean something else then, the next sync is a full one and compares every member anew.
@@ -132,7 +132,8 @@ async def change(directory_id: UUID, patch: DirectoryPatch, principal: Administr
         given["limits"] = limits_of(patch.removal_limits)
     author, connection_id = _author(principal), ConnectionId(directory_id)
     async with db.transaction() as tx:
-        answer = _accepted(await revise_directory(tx, author, connection_id, given, by_operator=principal.is_operator))
+        revised = await revise_directory(tx, author, connection_id, given, added=setting.added, by_operator=principal.is_operator)
+        answer = _accepted(revised)
         if "auto_sync_interval_minutes" in patch.model_fields_set:
             scheduled = await schedule_sync(tx, author, connection_id, patch.auto_sync_interval_minutes)
             if isinstance(scheduled, NotScheduled):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -12,7 +11,7 @@ from pydantic import Field
 from service.actions.probe_directory import Probe, SeenRecord
 from service.actions.schedule_sync import SHORTEST_SYNC_INTERVAL
 from service.domain.change import VersionKind
-from service.domain.directories.configuration import HIDDEN_QUERY
+from service.domain.directories.configuration import without_queries
 from service.domain.directories.guard import RemovalLimits
 from service.domain.source_mapping import MEMBER_FIELDS
 from service.entrypoints.http.admin.api_model import AnswerModel, Name, RequestModel, Whole
@@ -44,7 +43,8 @@ Settings = Annotated[
     dict[str, Any],
     Field(
         description="Of `django`: baseUrl, path, auth, paging, pageSize, pageSizeParameter, modifiedSince, mapping; "
-        "of `csv`: location, auth, delimiter, encoding, mapping. docs/architecture/directories.md explains each.",
+        "of `csv`: location, auth, delimiter, encoding, mapping. docs/architecture/directories.md explains each. "
+        "Of an added kind: what it asks for, and mapping.",
         examples=[{"baseUrl": "https://members.example.com", "path": "/api/members/"}],
     ),
 ]
@@ -78,7 +78,11 @@ class NewDirectoryBody(RequestModel):
     """A directory to be asked for members."""
 
     name: Name = Field(examples=["register"])
-    kind: Literal["django", "csv"]
+    kind: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,49}$",
+        description="`django`, `csv`, or one that this installation adds (docs/extending/source.md).",
+        examples=["django"],
+    )
     settings: Settings
     secret_reference: SecretReference = None
     versions: VersionKind | None = Field(default=None, description="How its records are ordered; absent: what the mapping has.")
@@ -176,7 +180,7 @@ def shown_directory(view: DirectoryView) -> Directory:
             "status": view.status,
             "versions": view.version_kind,
             "fields": sorted(_CONTRACT_NAMES[field] for field in view.mapped_fields),
-            "settings": None if view.directory is None else _without_query(view.directory),
+            "settings": None if view.directory is None else without_queries(view.directory),
             "secret_reference": view.secret_reference,
             "removal_limits": {"most": view.most_removals, "most_percent": view.most_removed_percent, "few": view.few_removals},
             "takes_webhooks": view.takes_webhooks,
@@ -187,16 +191,6 @@ def shown_directory(view: DirectoryView) -> Directory:
             "archived_at": view.archived_at,
         }
     )
-
-
-def _without_query(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An address may hold what opens it."""
-    hidden = {
-        name: value.partition("?")[0] + HIDDEN_QUERY
-        for name in ("location", "path")
-        if isinstance(value := settings.get(name), str) and "?" in value
-    }
-    return {**settings, **hidden}
 
 
 def shown_test(probe: Probe) -> TestResult:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from service.clients.directories.source import Source
 from service.domain.directories.configuration import Directory
+from service.domain.directories.kinds import AddedKinds
 from service.store.connections import DirectoryRow
 from service.store.database import Database
 
@@ -34,6 +35,8 @@ class AdminSetting:
     sync_enabled: bool
     opened: Callable[[DirectoryRow], AbstractAsyncContextManager[Source]]
     described: Callable[[DirectoryRow], Directory]
+    # The installation's own kinds of directories.
+    added: AddedKinds = field(default_factory=dict)
     # How many directories are asked at once, for a test or a preview.
     probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PROBES))
 
