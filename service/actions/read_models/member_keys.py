@@ -25,7 +25,7 @@ async def member_keys(
 ) -> AsyncGenerator[Sequence[str], None]:
     """Members' ids in batches of at most `budget`, tombstones among them; raises Retry errors.
 
-    All in their order by keyset, so that who comes or goes meanwhile hides nobody else; or a sample, shifted by `offset()` in [0, 1).
+    All in their order by keyset, so that who comes or goes hides nobody else; or a sample, shifted by `offset()` in [0, 1).
     """
     if mode is ReconciliationMode.SAMPLED:
         async with reading() as tx:
