@@ -68,7 +68,7 @@ async def test_it_is_described_tested_and_synced_like_any_other(admin: Admin, up
         ({"settings": {}}, "body.settings", "url is an address"),
         ({"settings": {"url": "https://x.example/m", "page": 1}}, "body.settings", "unknown: page"),
         ({"kind": "ldap"}, "body.kind", "there are csv, django, inner, json-lines"),
-        ({"kind": "No Kind"}, "body.kind", "String should match pattern"),
+        ({"kind": "No Kind"}, "body.kind", "a form that is not allowed"),
         ({"kind": "inner", "settings": {}}, "body.kind", "the operator's alone"),
     ],
 )
