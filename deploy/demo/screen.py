@@ -160,7 +160,7 @@ class Screen:
         width = max(len(line.drawn) + len(line.name) for line in lines)
         for line in lines:
             drawn = line.drawn.translate(plain)
-            timing = f"[dim]{line.after:>8.1f} ms[/] [bold]{line.lasted:>8.2f} ms[/]"
+            timing = f"[dim]{line.after:>6.1f} ms[/] [bold]{line.lasted:>6.2f} ms[/]"
             error = f" [red]{escape(line.error)}[/]" if line.error else ""
             name = f"{escape(line.name)}{' ' * (width - len(drawn) - len(line.name))}"
             self._line(f"[dim]{drawn}[/]{name}  {timing}  [dim]{line.kind.lower()}[/]{error}")
@@ -174,7 +174,7 @@ class Screen:
         """Where to look next."""
         self.chapter("Where to look next")
         pages = (
-            ("make run", "the same, empty and staying up; it says how to reach it"),
+            ("make run", "starts it empty, stays up, says how to reach it"),
             (f"{_command()} --help", "add a company, send webhooks, tail the events"),
             ("docs/consumer.py", "how to use the events rightly, in 20 lines"),
             ("README.md", "the rooms, and the way of a change through them"),
