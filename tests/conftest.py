@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local_stack import (
     LocalStack,
@@ -34,6 +35,10 @@ sys.dont_write_bytecode = False
 # What a shell starts in the background ignores SIGINT, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is the machine's business: no test asserts a time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # What no local stack can start: whether it is there.
 WANTED = {"jaeger": bool(os.environ.get("JAEGER_URL")), "promtool": shutil.which("promtool") is not None}

@@ -153,7 +153,7 @@ class Jobs:
         async with self.database.transaction() as tx:
             return await cancel_job(tx, job)
 
-    async def until(self, job: JobId, condition: Callable[[JobRow], bool], *, within: float = 30) -> JobRow:
+    async def until(self, job: JobId, condition: Callable[[JobRow], bool], *, within: float = 60) -> JobRow:
         row = await self.row(job)
         try:
             async with asyncio.timeout(within):
@@ -164,7 +164,7 @@ class Jobs:
             raise AssertionError(row) from None
         return row
 
-    async def ended(self, job: JobId, *, within: float = 30) -> JobRow:
+    async def ended(self, job: JobId, *, within: float = 60) -> JobRow:
         return await self.until(job, lambda row: row.finished_at is not None, within=within)
 
     async def effects(self, job: JobId) -> list[tuple[int, int]]:

@@ -83,7 +83,7 @@ class Sink:
         """(key, version) in the order of arrival."""
         return [(body["key"], body["version"]) for body in (json.loads(message.body) for message in self.messages)]
 
-    async def receive(self, count: int, *, within: float = 10) -> list[tuple[str, int]]:
+    async def receive(self, count: int, *, within: float = 30) -> list[tuple[str, int]]:
         async with asyncio.timeout(within):
             while len(self.messages) < count:
                 self._more.clear()
@@ -137,7 +137,7 @@ async def running_relay(
             await run
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], *, within: float = 10) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], *, within: float = 30) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(within):
         while True:

@@ -119,7 +119,7 @@ class Door:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.client.post(sender.path, content=raw, headers=headers or sender.headers(raw, **signing))
 
-    async def messages(self, count: int, *, within: float = 10) -> list[Any]:
+    async def messages(self, count: int, *, within: float = 30) -> list[Any]:
         """Take so many out of the queue; fails where more are there."""
         queue = await self.channel.get_queue(WEBHOOKS.main.name)
         taken: list[Any] = []
