@@ -14,7 +14,15 @@ from service.store.rows import column_names, columns
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["DriftFinding", "FindingKind", "insert_drift_findings", "list_drift_findings"]
+__all__ = [
+    "DriftFinding",
+    "FindingKind",
+    "FindingOfRun",
+    "insert_drift_findings",
+    "list_drift_findings",
+    "list_first_drift_findings",
+    "page_drift_findings",
+]
 
 _SQL: Final = queries("drift_findings")
 
@@ -35,6 +43,16 @@ class DriftFinding:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class FindingOfRun:
+    """The same, where there are several runs."""
+
+    run_id: UUID
+    key: str
+    what: FindingKind
+    reason: str
+
+
 _COLUMNS: Final = column_names(DriftFinding)
 
 
@@ -48,4 +66,21 @@ async def list_drift_findings(tx: Tx, run_id: UUID, limit: int = 1000) -> list[D
     return [
         DriftFinding(record["key"], FindingKind(record["what"]), record["reason"])
         for record in await tx.fetch(_SQL["list_drift_findings"].sql, run_id, limit)
+    ]
+
+
+async def list_first_drift_findings(tx: Tx, run_ids: Sequence[UUID], limit: int) -> list[FindingOfRun]:
+    """The first that each of these runs has found."""
+    return [
+        FindingOfRun(record["run_id"], record["key"], FindingKind(record["what"]), record["reason"])
+        for record in await tx.fetch(_SQL["list_first_drift_findings"].sql, run_ids, limit)
+    ]
+
+
+async def page_drift_findings(tx: Tx, run_id: UUID, *, after: tuple[str, str] | None, limit: int) -> list[DriftFinding]:
+    """What a run has found, below that kind and key."""
+    what, key = after or (None, None)
+    return [
+        DriftFinding(record["key"], FindingKind(record["what"]), record["reason"])
+        for record in await tx.fetch(_SQL["page_drift_findings"].sql, run_id, what, key, limit)
     ]

@@ -9,12 +9,22 @@ from uuid import UUID
 
 from service.domain.drift import DriftTally, Judged, ReconciliationMode, Verdict
 from service.domain.jobs import JobId
+from service.domain.member import CompanyId
 from service.store.queries import queries
 
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["DriftRunRow", "begin_drift_run", "count_healed", "find_drift_run", "finish_drift_run", "list_drift_runs"]
+__all__ = [
+    "DriftRunRow",
+    "begin_drift_run",
+    "count_healed",
+    "find_drift_run",
+    "find_visible_drift_run",
+    "finish_drift_run",
+    "list_drift_runs",
+    "page_drift_runs",
+]
 
 _SQL: Final = queries("drift_runs")
 
@@ -92,3 +102,25 @@ async def list_drift_runs(
 ) -> list[DriftRunRow]:
     """Runs, the newest first."""
     return [DriftRunRow(**record) for record in await tx.fetch(_SQL["list_drift_runs"].sql, read_model, job_id, limit)]
+
+
+async def page_drift_runs(
+    tx: Tx,
+    company_id: CompanyId,
+    *,
+    whole_installation: bool,
+    read_model: str | None,
+    job_id: UUID | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[DriftRunRow]:
+    """Runs of a company's directories, and those over all companies where one may see them; the newest first."""
+    at, last = after or (None, None)
+    records = await tx.fetch(_SQL["page_drift_runs"].sql, company_id, whole_installation, read_model, job_id, at, last, limit)
+    return [DriftRunRow(**record) for record in records]
+
+
+async def find_visible_drift_run(tx: Tx, run_id: UUID, company_id: CompanyId, *, whole_installation: bool) -> DriftRunRow | None:
+    """One of them."""
+    record = await tx.fetchrow(_SQL["find_visible_drift_run"].sql, company_id, whole_installation, run_id)
+    return None if record is None else DriftRunRow(**record)

@@ -11,7 +11,7 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["DriftStreakRow", "lock_drift_streak", "save_drift_streak", "set_healing"]
+__all__ = ["DriftStreakRow", "has_drift_streak", "lock_drift_streak", "save_drift_streak", "set_healing"]
 
 _SQL: Final = queries("drift_streaks")
 
@@ -28,6 +28,12 @@ class DriftStreakRow:
     def streak(self) -> Streak:
         """As it is judged by."""
         return Streak(self.breaches, self.promoted)
+
+
+async def has_drift_streak(tx: Tx, read_model: str) -> bool:
+    """Whether the read model was ever compared, or set to be healed."""
+    found: bool = await tx.fetchval(_SQL["has_drift_streak"].sql, read_model)
+    return found
 
 
 async def lock_drift_streak(tx: Tx, read_model: str) -> DriftStreakRow:

@@ -26,7 +26,7 @@ from service.store.companies import CompanyRow
 from service.store.connections import ConnectionRow, DirectoryRow
 from service.store.deliveries import AttemptRow, ClaimedDelivery, DeliveryRow, SettledDelivery, Target
 from service.store.directories import DirectoryView, LiveMember
-from service.store.drift_findings import DriftFinding
+from service.store.drift_findings import DriftFinding, FindingOfRun
 from service.store.drift_runs import DriftRunRow
 from service.store.drift_streaks import DriftStreakRow
 from service.store.due_members import DueMember, PendingMember
@@ -85,7 +85,11 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("directories", "show_directory"): DirectoryView,
     ("directories", "list_live_members"): LiveMember,
     ("drift_findings", "list_drift_findings"): DriftFinding,
+    ("drift_findings", "list_first_drift_findings"): FindingOfRun,
+    ("drift_findings", "page_drift_findings"): DriftFinding,
     ("drift_runs", "find_drift_run"): DriftRunRow,
+    ("drift_runs", "find_visible_drift_run"): DriftRunRow,
+    ("drift_runs", "page_drift_runs"): DriftRunRow,
     ("drift_runs", "list_drift_runs"): DriftRunRow,
     ("drift_streaks", "lock_drift_streak"): DriftStreakRow,
     ("idempotency_keys", "find_answer"): KeptAnswer,

@@ -30,3 +30,30 @@ from drift_runs
 where ($1::text is null or read_model = $1) and ($2::uuid is null or job_id = $2)
 order by started_at desc, id desc
 limit $3;
+
+-- name: page_drift_runs
+-- What one may see: the runs of a company's own directories, and with $2 those over all companies. The newest first, below the last one
+-- of the page before; of all read models or one, of all jobs or one.
+select id, job_id, read_model, mode, started_at, finished_at, verdict, compared, out_of_sync, errors, healed, truncated, streak, promoted,
+    error, correlation_id
+from drift_runs
+where (
+        read_model in (select 'directory:' || c.id from connections c where c.company_id = $1)
+        or ($2::boolean and read_model not like 'directory:%')
+    )
+    and ($3::text is null or read_model = $3)
+    and ($4::uuid is null or job_id = $4)
+    and ($5::timestamptz is null or (started_at, id) < ($5, $6::uuid))
+order by started_at desc, id desc
+limit $7;
+
+-- name: find_visible_drift_run
+-- One that is seen so.
+select id, job_id, read_model, mode, started_at, finished_at, verdict, compared, out_of_sync, errors, healed, truncated, streak, promoted,
+    error, correlation_id
+from drift_runs
+where id = $3
+    and (
+        read_model in (select 'directory:' || c.id from connections c where c.company_id = $1)
+        or ($2::boolean and read_model not like 'directory:%')
+    );

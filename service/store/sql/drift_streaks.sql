@@ -10,3 +10,6 @@ update drift_streaks set breaches = $2, promoted = $3 where read_model = $1;
 -- name: set_healing
 insert into drift_streaks (read_model, heals) values ($1, $2)
 on conflict (read_model) do update set heals = excluded.heals;
+
+-- name: has_drift_streak
+select exists (select from drift_streaks where read_model = $1);

@@ -97,10 +97,18 @@ async def populated(admin: Admin, upstream: Upstream) -> tuple[Tenant, dict[str,
     own = tenant.headers()
     keys = (await admin.client.get("/api/keys", headers=own)).json()["items"]
     logs = (await admin.client.get("/sync/logs", headers=own)).json()["items"]
+    await admin.fetch("update members set name = 'Nobody' where company_id = $1", tenant.company_id)
+    read_model = f"directory:{directory['id']}"
+    compared = await admin.client.post(f"/api/drift/{read_model}/run", headers=own)
+    await admin.run(compared.json()["jobId"])
+    (drift_run,) = (await admin.client.get("/api/drift", headers=own)).json()["items"]
+    assert drift_run["keys"]
     members = await admin.fetch("select id::text from members where company_id = $1", tenant.company_id)
     return tenant, {
         "directory_id": [directory["id"]],
         "job_id": [str(job.id)],
+        "read_model": [read_model],
+        "run_id": [drift_run["id"]],
         "log_id": [log["id"] for log in logs],
         "key_id": [key["id"] for key in keys],
         "member_id": [identity for (identity,) in members],
