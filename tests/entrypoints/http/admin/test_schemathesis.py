@@ -59,12 +59,18 @@ def served(database_url: str, upstream: Upstream) -> Iterator[Served]:
         keys = await admin.fetch("select id::text from api_keys")
         logs = await admin.fetch("select id::text from sync_log")
         members = await admin.fetch("select id::text from members")
+        read_model = f"directory:{directory['id']}"
+        compared = await admin.client.post(f"/api/drift/{read_model}/run", headers=tenant.headers())
+        await admin.run(compared.json()["jobId"])
+        runs = await admin.fetch("select id::text from drift_runs")
         ids = {
             "directory_id": [directory["id"]],
             "job_id": [str(job.id), str(dry.id)],
             "log_id": [identity for (identity,) in logs],
             "key_id": [identity for (identity,) in keys],
             "member_id": [identity for (identity,) in members],
+            "read_model": [read_model, "audit"],
+            "run_id": [identity for (identity,) in runs],
         }
         return Served(str(admin.client.base_url).rstrip("/"), str(tenant.company_id), ids)
 
