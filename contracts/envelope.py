@@ -8,10 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json import dumps
 from typing import Final, NamedTuple, Protocol, Self
 
 SPEC_VERSION: Final = "1.0"
 JSON_CONTENT_TYPE: Final = "application/json"
+# Of a whole CloudEvent as one JSON document: structured mode.
+STRUCTURED_CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_ATTRIBUTE: Final = 255
 PERSISTENT: Final = 2
 
@@ -89,6 +92,22 @@ class Envelope:
     def to_properties(self) -> Properties:
         """The AMQP properties: the same identity once more, for tools that know nothing of CloudEvents."""
         return Properties(self.id, self.type, self.time, self.correlation_id, self.data_content_type)
+
+    def to_structured(self, data: bytes) -> bytes:
+        """The whole event as one JSON document in UTF-8, around data that is JSON itself; the trace context goes beside it."""
+        attributes = {
+            "specversion": SPEC_VERSION,
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "time": self.time.isoformat().replace("+00:00", "Z") if self.time is not None else None,
+            "subject": self.subject,
+            "datacontenttype": self.data_content_type,
+        }
+        told = dumps(
+            {name: value for name, value in attributes.items() if value is not None}, separators=(",", ":"), ensure_ascii=False
+        )
+        return told[:-1].encode() + b',"data":' + data + b"}"
 
     @classmethod
     def parse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,13 +12,21 @@ from uuid import UUID, uuid4
 from service.actions.audit_change import Author
 from service.actions.bind_notifications import Bound
 from service.actions.configure_subscriber import NewSubscriber, register_subscriber
+from service.actions.enqueue_deliveries import enqueue_deliveries
+from service.actions.find_webhook import OpenSecret
+from service.actions.notify_subscriber import Keys
+from service.clients.notification_sender import NotificationSender, SendLimits
+from service.domain.addresses import LOOPBACK
 from service.domain.member import CompanyId, MemberId
 from service.domain.notifications.subscriber import SubscriberId, Told
+from service.entrypoints.loops.notifier import Notifier, NotifierOptions
 from service.store.companies import insert_company
 from service.store.database import Database
 from service.store.member_events import list_events_at
 from service.store.secret_grants import grant_secret
 from service.store.subscribers import SubscriberRow
+from service.telemetry.metrics import UNMEASURED, Metrics
+from service.telemetry.tracing import NO_TRACING, Tracing
 from service.translation import to_told
 
 REFERENCE: Final = "env:ROLLCALL_SECRET_NOTIFICATIONS"
@@ -71,6 +80,9 @@ class Notified:
             (event,) = (await list_events_at(tx, [(member_id, version)])).values()
         return to_told(event)
 
+    async def tell(self, *told: Told) -> int:
+        return await enqueue_deliveries(self.database, told)
+
     async def fetch(self, sql: str, *given: Any) -> list[Any]:
         async with self.database.transaction() as tx:
             return list(await tx.fetch(sql, *given))
@@ -83,6 +95,36 @@ class Notified:
             member,
         )
         return [(row["version"], row["state"]) for row in found]
+
+
+# What takes hours in production takes moments here.
+QUICK: Final = NotifierOptions(
+    poll=timedelta(seconds=0.05),
+    delays=(timedelta(seconds=0.05), timedelta(seconds=0.1), timedelta(seconds=0.2)),
+    stop_within=timedelta(seconds=0.2),
+)
+
+
+@asynccontextmanager
+async def notifying(
+    database: Database,
+    options: NotifierOptions = QUICK,
+    *,
+    open_secret: OpenSecret = lambda _: SECRET,
+    limits: SendLimits | None = None,
+    metrics: Metrics = UNMEASURED,
+    tracing: Tracing = NO_TRACING,
+) -> AsyncIterator[Notifier]:
+    """A notifier of this process; it ends as one that is cancelled."""
+    sender = NotificationSender(LOOPBACK, limits or SendLimits())
+    notifier = Notifier(database, sender, Keys(open_secret), name="tests", options=options, metrics=metrics, tracing=tracing)
+    task = asyncio.create_task(notifier.run())
+    try:
+        yield notifier
+        assert not task.done(), task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from service.clients.queue_depths import queue_depths
 from service.domain.buckets import BUCKETS
+from service.store.deliveries import measure_deliveries
 from service.store.leases import read_ownership
 from service.store.outbox import measure_backlog
 
@@ -26,10 +27,11 @@ _MOST_COUNTED: Final = 100_000
 
 
 async def measure_outbox(database: Database, metrics: Metrics) -> None:
-    """Events that wait, and relays that could publish them; raises Retry errors."""
+    """Events that wait, relays that could publish them, and notifications that wait; raises Retry errors."""
     async with database.transaction() as tx:
         backlog = await measure_backlog(tx, _MOST_COUNTED)
         ownership = await read_ownership(tx)
+        deliveries = await measure_deliveries(tx, _MOST_COUNTED)
     metrics.outbox_seen(
         messages=backlog.messages,
         oldest_seconds=(backlog.oldest or timedelta()).total_seconds(),
@@ -37,6 +39,11 @@ async def measure_outbox(database: Database, metrics: Metrics) -> None:
         relays=ownership.relays,
         unowned=BUCKETS - ownership.owned,
         at=datetime.now(UTC),
+    )
+    metrics.notifications_seen(
+        waiting=deliveries.waiting,
+        overdue_seconds=(deliveries.overdue or timedelta()).total_seconds(),
+        failing_subscribers=deliveries.failing,
     )
 
 

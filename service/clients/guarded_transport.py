@@ -20,11 +20,13 @@ import httpx
 from service.domain.addresses import Network, why_closed
 from service.domain.errors import Park
 
-__all__ = ["DestinationRefused", "GuardedTransport", "Resolver", "resolve"]
+__all__ = ["NOT_RESOLVED", "DestinationRefused", "GuardedTransport", "Resolver", "resolve"]
 
 # What `socket.getaddrinfo` makes of a name: its addresses as texts, in the order in which to try them.
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
+# What a ConnectError begins with where there is no such name.
+NOT_RESOLVED: Final = "the name cannot be resolved"
 _MOST_CONNECTIONS: Final = 10
 _IDLE_SECONDS: Final = 30.0
 _MOST_ADDRESSES: Final = 8
@@ -64,7 +66,7 @@ class _Guard(httpcore.AsyncNetworkBackend):
         except TimeoutError:
             raise httpcore.ConnectTimeout("the name was not resolved in time") from None
         except (OSError, UnicodeError) as error:
-            message = f"the name cannot be resolved ({type(error).__name__})"
+            message = f"{NOT_RESOLVED} ({type(error).__name__})"
             raise httpcore.ConnectError(message) from None
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in self._open_ones(host, found):

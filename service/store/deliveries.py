@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttemptRow",
     "ClaimedDelivery",
+    "DeliveryBacklog",
     "DeliveryRow",
     "NewAttempt",
     "NewDelivery",
@@ -36,6 +37,7 @@ __all__ = [
     "list_deliveries",
     "list_due_subscribers",
     "list_targets",
+    "measure_deliveries",
     "resend_delivery",
     "settle_deliveries",
     "show_delivery",
@@ -154,6 +156,15 @@ class AttemptRow:
     response: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryBacklog:
+    """What has not ended, for how long the longest overdue is so, and how many subscribers fail."""
+
+    waiting: int
+    overdue: timedelta | None
+    failing: int
+
+
 _ATTEMPT_COLUMNS: Final = column_names(NewAttempt)
 _SETTLEMENT_COLUMNS: Final = column_names(Settlement)
 
@@ -244,3 +255,9 @@ async def list_deliveries(
 async def list_attempts(tx: Tx, delivery_id: DeliveryId) -> list[AttemptRow]:
     """What was tried of a delivery, in order; the caller knows that it is the company's."""
     return [AttemptRow(**record) for record in await tx.fetch(_SQL["list_attempts"].sql, delivery_id)]
+
+
+async def measure_deliveries(tx: Tx, most: int) -> DeliveryBacklog:
+    """How much waits, counted up to `most`."""
+    (record,) = await tx.fetch(_SQL["measure_deliveries"].sql, most)
+    return DeliveryBacklog(**record)

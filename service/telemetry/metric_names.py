@@ -20,6 +20,7 @@ class Stage(StrEnum):
     MESSAGES = "messages"
     APPLY = "apply"
     JOBS = "jobs"
+    NOTIFY = "notify"
     RELAY = "relay"
     BACKLOG = "backlog"
 
@@ -228,6 +229,32 @@ DRIFT_DURATION: Final = Metric(
     buckets=_LONG_SECONDS,
 )
 
+NOTIFICATION_DURATION: Final = Metric(
+    name="rollcall_notification_attempt_duration_seconds",
+    kind="histogram",
+    stage=Stage.NOTIFY,
+    help="Attempts to tell a subscriber of an event, by what came of them: gone is an answer of 410.",
+    labels=("outcome",),
+    values=(("delivered",), ("failed",), ("gone",)),
+    buckets=_SECONDS,
+)
+NOTIFICATIONS_ENDED: Final = Metric(
+    name="rollcall_notifications_ended_total",
+    kind="counter",
+    stage=Stage.NOTIFY,
+    help="Notifications that came to their end: the subscriber has them, or all attempts failed.",
+    labels=("outcome",),
+    values=(("delivered",), ("exhausted",)),
+)
+SUBSCRIBERS_DISABLED: Final = Metric(
+    name="rollcall_subscribers_disabled_total",
+    kind="counter",
+    stage=Stage.NOTIFY,
+    help="Subscribers that are called no more: gone said so, failing did not answer as it should for 120 hours.",
+    labels=("because",),
+    values=(("gone",), ("failing",)),
+)
+
 RELAY_EVENTS: Final = Metric(
     name="rollcall_relay_events_total",
     kind="counter",
@@ -304,6 +331,24 @@ LEASES_UNOWNED: Final = Metric(
     stage=Stage.BACKLOG,
     help="Buckets of the outbox that no relay owns.",
 )
+NOTIFICATIONS_WAITING: Final = Metric(
+    name="rollcall_waiting_notifications",
+    kind="gauge",
+    stage=Stage.BACKLOG,
+    help="Notifications that have not ended, those of paused and disabled subscribers among them, counted up to 100,000.",
+)
+NOTIFICATIONS_OVERDUE: Final = Metric(
+    name="rollcall_notifications_overdue_seconds",
+    kind="gauge",
+    stage=Stage.BACKLOG,
+    help="For how long the longest due notification waits to be sent, of subscribers that do not fail; 0 where none is due.",
+)
+SUBSCRIBERS_FAILING: Final = Metric(
+    name="rollcall_failing_subscribers",
+    kind="gauge",
+    stage=Stage.BACKLOG,
+    help="Subscribers that are called and whose last attempts failed.",
+)
 QUEUE_MESSAGES: Final = Metric(
     name="rollcall_queue_messages",
     kind="gauge",
@@ -349,6 +394,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     DRIFT_BREACHES,
     DRIFT_PROMOTIONS,
     DRIFT_DURATION,
+    NOTIFICATION_DURATION,
+    NOTIFICATIONS_ENDED,
+    SUBSCRIBERS_DISABLED,
     RELAY_EVENTS,
     RELAY_WINDOW_SIZE,
     RELAY_WINDOW_DURATION,
@@ -360,6 +408,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     OUTBOX_BLOCKED,
     LEASES_RELAYS,
     LEASES_UNOWNED,
+    NOTIFICATIONS_WAITING,
+    NOTIFICATIONS_OVERDUE,
+    SUBSCRIBERS_FAILING,
     QUEUE_MESSAGES,
     QUEUE_CONSUMERS,
     BACKLOG_LOOKED_AT,

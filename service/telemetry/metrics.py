@@ -51,6 +51,9 @@ class Metrics(Collector):
         self._breaches = self._counter(names.DRIFT_BREACHES)
         self._promotions = self._counter(names.DRIFT_PROMOTIONS)
         self._reconciled = self._histogram(names.DRIFT_DURATION)
+        self._notified = self._histogram(names.NOTIFICATION_DURATION)
+        self._notifications_ended = self._counter(names.NOTIFICATIONS_ENDED)
+        self._disabled = self._counter(names.SUBSCRIBERS_DISABLED)
         self._events = self._counter(names.RELAY_EVENTS)
         self._windows = self._histogram(names.RELAY_WINDOW_SIZE)
         self._window_parts = self._histogram(names.RELAY_WINDOW_DURATION)
@@ -59,6 +62,9 @@ class Metrics(Collector):
         self._leases = self._counter(names.RELAY_LEASES)
         self._outbox = [self._gauge(metric) for metric in (names.OUTBOX_MESSAGES, names.OUTBOX_AGE, names.OUTBOX_BLOCKED)]
         self._ownership = [self._gauge(metric) for metric in (names.LEASES_RELAYS, names.LEASES_UNOWNED)]
+        self._notifications = [
+            self._gauge(metric) for metric in (names.NOTIFICATIONS_WAITING, names.NOTIFICATIONS_OVERDUE, names.SUBSCRIBERS_FAILING)
+        ]
         self._queues = self._gauge(names.QUEUE_MESSAGES)
         self._consumers = self._gauge(names.QUEUE_CONSUMERS)
         self._looked_at = self._gauge(names.BACKLOG_LOOKED_AT)
@@ -155,6 +161,20 @@ class Metrics(Collector):
             counter.add(family, mode, times=times)
         self._reconciled.observe(seconds, family, mode)
 
+    # --- Notifications ----------------------------------------------------------------------------------------------------------
+
+    def notification_tried(self, outcome: str, seconds: float) -> None:
+        """A subscriber was called: delivered, failed or gone."""
+        self._notified.observe(seconds, outcome)
+
+    def notifications_settled(self, *, delivered: int, exhausted: int, disabled: Iterable[str]) -> None:
+        """So many notifications ended, and these subscribers are called no more, by why."""
+        for outcome, times in (("delivered", delivered), ("exhausted", exhausted)):
+            if times:
+                self._notifications_ended.add(outcome, times=times)
+        for because in disabled:
+            self._disabled.add(because)
+
     # --- The relay --------------------------------------------------------------------------------------------------------------
 
     def window_claimed(self, seconds: float) -> None:
@@ -191,8 +211,13 @@ class Metrics(Collector):
 
     def outbox_unseen(self) -> None:
         """Nobody can see the outbox now."""
-        for gauge in (*self._outbox, *self._ownership):
+        for gauge in (*self._outbox, *self._ownership, *self._notifications):
             gauge.clear()
+
+    def notifications_seen(self, waiting: int, overdue_seconds: float, failing_subscribers: int) -> None:
+        """How much waits to be sent to subscribers, and how many of them fail."""
+        for gauge, level in zip(self._notifications, (waiting, overdue_seconds, failing_subscribers), strict=True):
+            gauge.set(to=level)
 
     def queues_seen(self, messages: Mapping[tuple[str, str], int], consumers: Mapping[str, int], at: datetime) -> None:
         """Messages ready by queue and part (main, retry, parked), and consumers by queue; a queue that is not there is left out."""

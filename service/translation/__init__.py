@@ -12,10 +12,11 @@ from service.translation.messages import (
     to_replayed_event,
     to_webhook_received,
 )
-from service.translation.notifications import to_heard, to_told
+from service.translation.notifications import Notification, to_heard, to_notification, to_test_notification, to_told
 
 __all__ = [
     "REMOVAL_HASH",
+    "Notification",
     "Promotion",
     "Snapshot",
     "WebhookMessage",
@@ -28,8 +29,10 @@ __all__ = [
     "to_member_event",
     "to_members_imported",
     "to_membership_updated",
+    "to_notification",
     "to_replayed_event",
     "to_snapshot_change",
+    "to_test_notification",
     "to_told",
     "to_webhook_received",
 ]

@@ -37,10 +37,12 @@ from service.store.outbox import OutboxRow
 __all__ = [
     "WebhookMessage",
     "event_id",
+    "to_event_envelope",
     "to_job_requested",
     "to_member_event",
     "to_members_imported",
     "to_membership_updated",
+    "to_past_message",
     "to_replayed_event",
     "to_webhook_received",
 ]
@@ -204,7 +206,13 @@ def to_job_requested(notice: JobNotice) -> OutboxRow:
 
 def to_replayed_event(past: PastEvent) -> OutboxRow:
     """The MEMBERSHIP_UPDATED of a past version as it was said, under the same id, marked as not new."""
-    message = MembershipUpdatedV1(
+    row = _to_outbox_row(to_past_message(past), past.correlation_id, past.traceparent)
+    return replace(row, headers={**row.headers, REPLAYED_HEADER: "true"})
+
+
+def to_past_message(past: PastEvent) -> MembershipUpdatedV1:
+    """What the event of a past version said."""
+    return MembershipUpdatedV1(
         member_id=past.member_id,
         company_id=past.company_id,
         connection_id=past.connection_id,
@@ -219,13 +227,12 @@ def to_replayed_event(past: PastEvent) -> OutboxRow:
         version=past.version,
         occurred_at=past.occurred_at,
     )
-    row = _to_outbox_row(message, past.correlation_id, past.traceparent)
-    return replace(row, headers={**row.headers, REPLAYED_HEADER: "true"})
 
 
-def _to_outbox_row(message: MembershipUpdatedV1, correlation_id: str, traceparent: str | None) -> OutboxRow:
+def to_event_envelope(message: MembershipUpdatedV1, correlation_id: str, traceparent: str | None) -> Envelope:
+    """The attributes of a MEMBERSHIP_UPDATED, the same whichever way it goes."""
     member_id = str(message.member_id)
-    envelope = Envelope(
+    return Envelope(
         id=event_id(member_id, message.version),
         source=_SOURCE,
         type=MEMBERSHIP_UPDATED.message_type,
@@ -234,6 +241,10 @@ def _to_outbox_row(message: MembershipUpdatedV1, correlation_id: str, traceparen
         traceparent=traceparent,
         correlation_id=correlation_id,
     )
+
+
+def _to_outbox_row(message: MembershipUpdatedV1, correlation_id: str, traceparent: str | None) -> OutboxRow:
+    envelope = to_event_envelope(message, correlation_id, traceparent)
     return OutboxRow(
         order_key=message.member_id,
         exchange=EVENTS.name,

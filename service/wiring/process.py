@@ -180,7 +180,7 @@ class Process:
 def _stages(roles: Collection[Role]) -> set[Stage]:
     """What a process in these roles has to tell; the worker, which has the database and the broker, looks at what waits."""
     of_role = {
-        Role.WORKER: {Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.BACKLOG},
+        Role.WORKER: {Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.NOTIFY, Stage.BACKLOG},
         Role.EDGE: {Stage.WEBHOOKS, Stage.ADMIN},
         Role.RELAY: {Stage.RELAY},
         Role.TICKER: set(),

@@ -44,6 +44,7 @@ from service.entrypoints.consumers.webhooks import webhooks_router
 from service.entrypoints.loops.backlog_watch import BacklogWatch
 from service.entrypoints.loops.jobs_due import JobsDue
 from service.entrypoints.loops.notification_bindings import NotificationBindings
+from service.entrypoints.loops.notifier import Notifier, NotifierOptions
 from service.settings import Settings, SettingsError, load_settings, without_password
 from service.store.database import Database
 from service.telemetry.metric_names import CHANGES, Stage
@@ -53,6 +54,7 @@ from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import add_default_directory
 from service.wiring.extensions import load_extensions, say_unusable
 from service.wiring.job_kinds import job_kinds
+from service.wiring.notifications import opened_notifier
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.schedules import add_schedules, run_due
 from service.wiring.waiting import until_there
@@ -89,14 +91,19 @@ class Worker:
         *,
         find_kinds: FindKinds | None = None,
         job_options: JobOptions | None = None,
+        notifier_options: NotifierOptions | None = None,
     ) -> None:
         self._settings = settings
+        self._tracing = tracing
+        self._notifier_options = notifier_options
+        self._notifier: Notifier | None = None
         self._db: Database | None = None
         self._jobs_db: Database | None = None
+        self._notifications_db: Database | None = None
         self._kinds: JobKinds = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
-        self._metrics = metrics if metrics is not None else Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS))
+        self._metrics = metrics if metrics is not None else Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.NOTIFY))
         self._find_kinds: FindKinds = find_kinds or partial(job_kinds, metrics=self._metrics)
         self._changes = GroupCommit(self._apply, most=_PREFETCH, metrics=self._metrics, tracing=tracing)
         self._attempts = AttemptJournal(self._database)
@@ -158,7 +165,7 @@ class Worker:
             )
         )
 
-        self._notifications = GatherNotifications(self._enqueue, lambda: None, most=_PREFETCH, tracing=tracing)
+        self._notifications = GatherNotifications(self._enqueue, self._wake_notifier, most=_PREFETCH, tracing=tracing)
         # What waits for the database here keeps no change waiting.
         self._notifications_channel = Channel(prefetch_count=_PREFETCH)
         self.broker.include_router(
@@ -184,6 +191,10 @@ class Worker:
         self._kinds = self._find_kinds(self._settings, self._jobs_db)
         await declared_topology(self._settings)
         jobs_due = JobsDue(self._db, name="worker", metrics=self._metrics)
+        self._notifications_db = await open_database(self._settings, "notifier")
+        self._notifier = opened_notifier(
+            self._settings, self._notifications_db, self._notifier_options, metrics=self._metrics, tracing=self._tracing
+        )
         bindings = NotificationBindings(self._db, self._settings.rabbitmq_url.get_secret_value(), name="worker")
         self._tasks = [
             asyncio.create_task(self._changes.run(), name="group commit"),
@@ -191,6 +202,7 @@ class Worker:
             asyncio.create_task(jobs_due.run(), name="jobs due"),
             asyncio.create_task(self._notifications.run(), name="notifications"),
             asyncio.create_task(bindings.run(), name="notification bindings"),
+            asyncio.create_task(self._notifier.run(), name="notifier"),
         ]
 
     async def start(self) -> None:
@@ -211,7 +223,7 @@ class Worker:
         """Take no more, finish what is in flight within the grace period, and give back the rest and the jobs."""
         # First, or it would take jobs only to give them back.
         await self._jobs.stop()
-        await asyncio.gather(self._leave_broker(), self._slots.stop())
+        await asyncio.gather(self._leave_broker(), self._slots.stop(), self._stop_notifier())
         await self.close()
 
     async def close(self) -> None:
@@ -224,11 +236,13 @@ class Worker:
             if busy:
                 # A cancelled transaction waits for its rollback, and a database that hangs would keep it beyond every grace.
                 self._db.terminate()
+                if self._notifications_db is not None:
+                    self._notifications_db.terminate()
         for task, ended in zip(self._tasks, await asyncio.gather(*self._tasks, return_exceptions=True), strict=True):
             if isinstance(ended, Exception):
                 _log.error("worker task failed", task=task.get_name(), exc_info=ended)
         await self._mappings.close()
-        for db in (self._jobs_db, self._db):
+        for db in (self._jobs_db, self._notifications_db, self._db):
             if db is not None:
                 await db.close()
 
@@ -264,8 +278,18 @@ class Worker:
             raise RuntimeError("the worker was not opened")
         return await apply_changes(self._database(), changes, default_grace_days=self._settings.grace_days, metrics=self._metrics)
 
+    def _wake_notifier(self) -> None:
+        if self._notifier is not None:
+            self._notifier.wake()
+
+    async def _stop_notifier(self) -> None:
+        if self._notifier is not None:
+            await self._notifier.stop()
+
     async def _enqueue(self, told: Sequence[Told]) -> int:
-        return await enqueue_deliveries(self._database(), told)
+        if self._notifications_db is None:
+            raise RuntimeError("the worker was not opened")
+        return await enqueue_deliveries(self._notifications_db, told)
 
     async def _run_due(self) -> int:
         if self._settings is None:

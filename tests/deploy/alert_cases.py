@@ -16,6 +16,8 @@ UP: Final = 'up{job="rollcall",role="worker",instance="a"}'
 DATABASE: Final = 'rollcall_dependency_up{dependency="database",used_by="worker",instance="%s"}'
 CONSUMERS: Final = 'rollcall_queue_consumers{queue="rollcall.webhooks"}'
 PROMOTED: Final = 'rollcall_read_model_reconciliation_promotions_total{read_model="audit",mode="full"}'
+GIVEN_UP: Final = 'rollcall_notifications_ended_total{outcome="%s"}'
+DISABLED: Final = 'rollcall_subscribers_disabled_total{because="failing"}'
 LOOKED: Final = 'rollcall_backlog_looked_at_timestamp_seconds{source="database"}'
 
 CASES: Final[dict[str, tuple[Series, Series]]] = {
@@ -42,5 +44,14 @@ CASES: Final[dict[str, tuple[Series, Series]]] = {
     "RollcallEventsRefused": ({"rollcall_outbox_blocked_keys": "1x80"}, {"rollcall_outbox_blocked_keys": "0x80"}),
     "RollcallBucketsUnowned": ({"rollcall_leases_unowned_buckets": "32x80"}, {"rollcall_leases_unowned_buckets": "32x2 0x80"}),
     "RollcallBacklogUnseen": ({LOOKED: "0x80"}, {LOOKED: "0+15x80"}),
+    "RollcallNotificationsLate": (
+        {"rollcall_notifications_overdue_seconds": "0+15x80"},
+        {"rollcall_notifications_overdue_seconds": "20x80"},
+    ),
+    "RollcallNotificationsGivenUp": (
+        {GIVEN_UP % "exhausted": "0x20 1x60"},
+        {GIVEN_UP % "exhausted": "1x80", GIVEN_UP % "delivered": "0+100x80"},
+    ),
+    "RollcallSubscriberDisabled": ({DISABLED: "0x40 1x40"}, {DISABLED: "1x80"}),
     "RollcallReadModelDrifts": ({PROMOTED: "0x40 1x40"}, {PROMOTED: "1x80"}),
 }

@@ -24,7 +24,7 @@ from service.store.api_keys import ApiKeyRow, UsableKey
 from service.store.audited_members import AuditDifference, AuditedMember
 from service.store.companies import CompanyRow
 from service.store.connections import ConnectionRow, DirectoryRow
-from service.store.deliveries import AttemptRow, ClaimedDelivery, DeliveryRow, SettledDelivery, Target
+from service.store.deliveries import AttemptRow, ClaimedDelivery, DeliveryBacklog, DeliveryRow, SettledDelivery, Target
 from service.store.directories import DirectoryView, LiveMember
 from service.store.drift_findings import DriftFinding, FindingOfRun
 from service.store.drift_runs import DriftRunRow
@@ -78,6 +78,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("deliveries", "list_attempts"): AttemptRow,
     ("deliveries", "list_deliveries"): DeliveryRow,
     ("deliveries", "list_targets"): Target,
+    ("deliveries", "measure_deliveries"): DeliveryBacklog,
     ("deliveries", "settle_deliveries"): SettledDelivery,
     ("deliveries", "show_delivery"): DeliveryRow,
     ("directories", "page_directories"): DirectoryView,

@@ -31,7 +31,22 @@ from service.telemetry.metrics import UNMEASURED, Metrics
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-UNITS = {"seconds", "messages", "changes", "info", "up", "owned", "relays", "buckets", "keys", "consumers", "running", "total"}
+UNITS = {
+    "seconds",
+    "messages",
+    "changes",
+    "info",
+    "up",
+    "owned",
+    "relays",
+    "buckets",
+    "keys",
+    "consumers",
+    "running",
+    "total",
+    "notifications",
+    "subscribers",
+}
 
 
 def scraped(metrics: Metrics, accept: str = "") -> dict[str, Family]:
@@ -65,6 +80,9 @@ def everything() -> Metrics:
     metrics.job_ended("directory_sync", "succeeded", 60)
     metrics.jobs_running(1)
     metrics.jobs_handed_on(abandoned=1, waited=0)
+    metrics.notification_tried("delivered", 0.02)
+    metrics.notifications_settled(delivered=1, exhausted=0, disabled=["gone"])
+    metrics.notifications_seen(waiting=2, overdue_seconds=0.5, failing_subscribers=1)
     metrics.window_claimed(0.002)
     metrics.window_published(["confirmed", "returned"], [0.004], 0.003)
     metrics.buckets_changed(64, taken=60, taken_over=4)

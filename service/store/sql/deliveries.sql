@@ -123,3 +123,22 @@ select number, started_at, duration, outcome, status, error_class, error, respon
 from delivery_attempts
 where delivery_id = $1
 order by number;
+
+-- name: measure_deliveries
+-- What has not ended, counted up to $1; the longest overdue of those who do not fail; and how many fail.
+select
+    least(
+        $1,
+        (select count(*) from (select from deliveries where state = 'pending' limit $1) d)
+            + (select count(*) from (select from deliveries where state = 'waiting' limit $1) d)
+    ) as waiting,
+    (
+        select statement_timestamp() - min(first.due_at)
+        from subscribers s
+        cross join lateral (
+            select d.due_at from deliveries d where d.subscriber_id = s.id and d.state = 'pending' order by d.due_at limit 1
+        ) first
+        where s.state = 'active' and s.failing_since is null and (s.wait_until is null or s.wait_until <= statement_timestamp())
+            and first.due_at <= statement_timestamp()
+    ) as overdue,
+    (select count(*) from subscribers where state = 'active' and failing_since is not null) as failing;

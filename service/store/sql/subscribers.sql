@@ -20,9 +20,11 @@ select true from subscribers where id = $1 and company_id = $2 and state <> 'rem
 select s.id, s.company_id, s.name, s.url, s.reason_codes, s.new_states, s.changed_fields, s.in_order, s.state, s.disabled_because,
     s.state_changed_at, s.state_changed_by, s.failing_since, s.wait_until, s.created_at, s.created_by,
     coalesce(k.secret_references, '{}') as secret_references, coalesce(k.retired, '{}') as retired_references,
-    (select count(*) from (
-        select from deliveries d where d.subscriber_id = s.id and d.state in ('pending', 'waiting') limit 1000
-    ) d)::integer as undelivered
+    least(
+        1000,
+        (select count(*) from (select from deliveries d where d.subscriber_id = s.id and d.state = 'pending' limit 1000) d)
+            + (select count(*) from (select from deliveries d where d.subscriber_id = s.id and d.state = 'waiting' limit 1000) d)
+    )::integer as undelivered
 from subscribers s
 left join lateral (
     select array_agg(c.reference order by c.created_at desc, c.reference) as secret_references,
@@ -37,9 +39,11 @@ where s.id = $1 and ($2::uuid is null or s.company_id = $2) and s.state <> 'remo
 select s.id, s.company_id, s.name, s.url, s.reason_codes, s.new_states, s.changed_fields, s.in_order, s.state, s.disabled_because,
     s.state_changed_at, s.state_changed_by, s.failing_since, s.wait_until, s.created_at, s.created_by,
     coalesce(k.secret_references, '{}') as secret_references, coalesce(k.retired, '{}') as retired_references,
-    (select count(*) from (
-        select from deliveries d where d.subscriber_id = s.id and d.state in ('pending', 'waiting') limit 1000
-    ) d)::integer as undelivered
+    least(
+        1000,
+        (select count(*) from (select from deliveries d where d.subscriber_id = s.id and d.state = 'pending' limit 1000) d)
+            + (select count(*) from (select from deliveries d where d.subscriber_id = s.id and d.state = 'waiting' limit 1000) d)
+    )::integer as undelivered
 from subscribers s
 left join lateral (
     select array_agg(c.reference order by c.created_at desc, c.reference) as secret_references,
