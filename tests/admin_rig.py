@@ -16,6 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from service.actions.audit_change import Author
+from service.actions.bind_notifications import BindNotifications, Bound
 from service.actions.issue_key import IssuedKey, issue_key
 from service.actions.run_job import JobOptions, claim_job, run_job
 from service.clients.directories.added import NO_SOURCES_ADDED, AddedSources
@@ -38,6 +39,7 @@ from service.wiring.job_kinds import job_kinds
 
 OPERATOR_KEY = "operator-key-of-the-tests"
 SECRET = "env:ROLLCALL_SECRET_DIRECTORY"
+SIGNING_SECRET = "env:ROLLCALL_SECRET_NOTIFICATIONS"
 JOBS = JobOptions(lease=timedelta(seconds=30), look=timedelta(seconds=0.02))
 
 
@@ -88,6 +90,20 @@ class Admin:
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
+    async def subscriber(self, tenant: Tenant, **given: Any) -> dict[str, Any]:
+        """A subscriber of the operator's making, with its secret granted."""
+        body = {"name": "lists", "url": "https://lists.example.com/rollcall", "secretReference": SIGNING_SECRET}
+        headers = {**self.operator, "rollcall-company": str(tenant.company_id)}
+        answer = await self.client.post("/api/subscribers", json=body | given, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    async def delivery(self, tenant: Tenant, subscriber_id: str) -> dict[str, Any]:
+        """A test that is on its way."""
+        answer = await self.client.post(f"/api/subscribers/{subscriber_id}/test", headers=tenant.headers())
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
     async def run(self, job_id: str | UUID) -> JobRow:
         """The next attempt of a job, by the real kinds, to its end."""
         identity = JobId(UUID(str(job_id)))
@@ -110,6 +126,11 @@ class Admin:
             return list(await tx.fetch(sql, *given))
 
 
+async def _bound(company_id: CompanyId) -> Bound:
+    """Where no broker is needed: what it is for is tested with one."""
+    return Bound(company_id)
+
+
 @asynccontextmanager
 async def open_admin(
     database_url: str,
@@ -117,6 +138,7 @@ async def open_admin(
     operator_key: str | None = OPERATOR_KEY,
     tracing: Tracing = NO_TRACING,
     added: AddedSources = NO_SOURCES_ADDED,
+    bind: BindNotifications | None = None,
     **given: Any,
 ) -> AsyncIterator[Admin]:
     settings = Settings.model_validate(
@@ -137,6 +159,7 @@ async def open_admin(
         opened=partial(opened_source, settings, added=added),
         described=partial(described, added=added),
         added=added,
+        bind=bind or _bound,
     )
 
     async def no_problems() -> dict[str, dict[str, str]]:

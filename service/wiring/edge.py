@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from service.actions.admit_webhooks import SourceLimits, draw_tokens
+from service.actions.bind_notifications import bind_notifications
 from service.actions.find_webhook import LastKnown, SecretMissing, WebhookSource, find_webhook_source
 from service.actions.run_due_schedules import Begun
 from service.domain.errors import Unavailable
@@ -76,6 +77,7 @@ class Edge:
             opened=partial(opened_source, self._settings, added=added),
             described=partial(described, added=added),
             added=added,
+            bind=partial(bind_notifications, self._settings.rabbitmq_url.get_secret_value()),
         )
         return admin_door(setting, metrics, tracing)
 

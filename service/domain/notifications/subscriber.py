@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from service.domain.change import Reason
+from service.domain.directories.configuration import HIDDEN_QUERY
 from service.domain.member import CompanyId, MemberId, Standing
 from service.domain.source_mapping import MEMBER_FIELDS
 
@@ -111,6 +112,8 @@ class Told:
 
 def subscriber_url(text: str) -> str:
     """The address as it is called; raises InvalidSubscriber. Whether it may be called at all is known only when it is dialled."""
+    if text.endswith(HIDDEN_QUERY):
+        raise InvalidSubscriber("url", "is shown without its query, which may be a secret; give all of it")
     try:
         parts = urlsplit(text)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)

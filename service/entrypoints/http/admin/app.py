@@ -12,6 +12,7 @@ from service.domain.errors import Unavailable
 from service.entrypoints.http.admin import (
     audit,
     companies,
+    deliveries,
     directories,
     drift,
     jobs,
@@ -20,6 +21,7 @@ from service.entrypoints.http.admin import (
     members,
     plan_changes,
     schedules,
+    subscribers,
     syncs,
 )
 from service.entrypoints.http.admin.docs_page import docs_page
@@ -52,6 +54,7 @@ _TAGS: Final = {
     "schedules": "What runs by itself, and when.",
     "drift": "Whether members still are what their directories and their audit say.",
     "jobs": "What takes longer than a request, and what waits for somebody.",
+    "subscribers": "Who is told of events over HTTP, and how that goes.",
     "keys": "Who may use this API for a company.",
     "audit": "Who administered what.",
 }
@@ -66,6 +69,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     schedules.router,
     drift.router,
     jobs.router,
+    subscribers.router,
+    deliveries.router,
     keys.router,
     audit.router,
 )
@@ -108,6 +113,12 @@ def described_api() -> FastAPI:
 
     return admin_api(
         AdminSetting(
-            database=nowhere, operator_key=None, default_grace_days=0, sync_enabled=False, opened=nowhere, described=nowhere
+            database=nowhere,
+            operator_key=None,
+            default_grace_days=0,
+            sync_enabled=False,
+            opened=nowhere,
+            described=nowhere,
+            bind=nowhere,
         )
     )

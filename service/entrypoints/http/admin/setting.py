@@ -12,6 +12,7 @@ from fastapi import Depends
 from pydantic import SecretStr
 from starlette.requests import Request
 
+from service.actions.bind_notifications import BindNotifications
 from service.clients.directories.source import Source
 from service.domain.directories.configuration import Directory
 from service.domain.directories.kinds import AddedKinds
@@ -35,6 +36,8 @@ class AdminSetting:
     sync_enabled: bool
     opened: Callable[[DirectoryRow], AbstractAsyncContextManager[Source]]
     described: Callable[[DirectoryRow], Directory]
+    # Lets a company's events reach the notifier; raises Unavailable.
+    bind: BindNotifications
     # The installation's own kinds of directories.
     added: AddedKinds = field(default_factory=dict)
     # How many directories are asked at once, for a test or a preview.

@@ -56,6 +56,8 @@ def served(database_url: str, upstream: Upstream) -> Iterator[Served]:
         directory = await admin.directory(tenant, upstream.url)
         job = await admin.sync(tenant)
         dry = await admin.sync(tenant, "/sync/dry-run")
+        subscriber = await admin.subscriber(tenant)
+        delivery = await admin.delivery(tenant, subscriber["id"])
         keys = await admin.fetch("select id::text from api_keys")
         logs = await admin.fetch("select id::text from sync_log")
         members = await admin.fetch("select id::text from members")
@@ -67,6 +69,8 @@ def served(database_url: str, upstream: Upstream) -> Iterator[Served]:
             "directory_id": [directory["id"]],
             "job_id": [str(job.id), str(dry.id)],
             "log_id": [identity for (identity,) in logs],
+            "subscriber_id": [subscriber["id"]],
+            "delivery_id": [str(delivery["id"])],
             "key_id": [identity for (identity,) in keys],
             "member_id": [identity for (identity,) in members],
             "read_model": [read_model, "audit"],
