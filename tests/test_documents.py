@@ -22,7 +22,7 @@ from deploy.demo.clock_scenario import PLANNED, TICKS
 from deploy.demo.scenario import build_scenario
 from deploy.demo.webhook_scenario import Kind, build_webhooks
 from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
-from service.cli import app
+from service.cli import command_line
 from service.settings import Settings, load_settings
 from service.telemetry import names as telemetry_names
 from service.wiring.extensions import RECONCILERS, SOURCES
@@ -144,7 +144,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def resolve(words: list[str]) -> tuple[Any, list[str]]:
     """The command or group that the words name, and the words that are left for it."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(command_line())
     while words and (subcommands := getattr(command, "commands", None)):
         if words[0].startswith("-") and getattr(command, "invoke_without_command", False):
             break

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
 import typer
@@ -12,50 +13,50 @@ from rich.console import Console
 from rich.markup import escape
 
 from deploy.local_stack import StackUnavailable
-from service.cli import (
-    connection_checks,
-    directory,
-    doctor,
-    drift,
-    events,
-    jobs,
-    keys,
-    parked,
-    processes,
-    schedules,
-    secret_grants,
-    stack,
-    sync,
-    webhooks,
-)
 from service.clients.inbound import NotDeliveredError
 from service.domain.errors import RollcallError
 from service.settings import SettingsError
 
-__all__ = ["app", "main"]
+__all__ = ["command_line", "main"]
 
-app = typer.Typer(
-    name="rollcall",
-    help="Keeps every system's idea of who is a member in step.",
-    no_args_is_help=True,
-    add_completion=False,
-    # Its tracebacks would print local variables: those are members' data.
-    pretty_exceptions_enable=False,
-)
-processes.add_to(app)
-stack.add_to(app)
-directory.add_to(app)
-webhooks.add_to(app)
-connection_checks.add_to(app)
-secret_grants.add_to(app)
-keys.add_to(app)
-sync.add_to(app)
-events.add_to(app)
-parked.add_to(app)
-jobs.add_to(app)
-drift.add_to(app)
-schedules.add_to(app)
-doctor.add_to(app)
+# Each command with the modules that make it. Only what is asked for is imported: all of it takes longer than most commands.
+_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "run": ("processes",),
+    "migrate": ("processes",),
+    "dev": ("stack",),
+    "demo": ("stack",),
+    "companies": ("directory",),
+    "connections": ("directory", "webhooks", "connection_checks"),
+    "webhooks": ("webhooks",),
+    "secrets": ("secret_grants",),
+    "keys": ("keys",),
+    "sync": ("sync",),
+    "publish": ("events",),
+    "events": ("events",),
+    "parked": ("parked",),
+    "jobs": ("jobs",),
+    "drift": ("drift",),
+    "schedules": ("schedules",),
+    "doctor": ("doctor",),
+}
+
+
+def command_line(*commands: str) -> typer.Typer:
+    """These commands, at least, or all where none is named."""
+    app = typer.Typer(
+        name="rollcall",
+        help="Keeps every system's idea of who is a member in step.",
+        no_args_is_help=True,
+        add_completion=False,
+        # Its tracebacks would print local variables: those are members' data.
+        pretty_exceptions_enable=False,
+    )
+    # Without a second command one alone would be the whole program, and its name an argument of it.
+    app.callback()(lambda: None)
+    for module in dict.fromkeys(module for command in commands or _MODULES for module in _MODULES[command]):
+        import_module(f"service.cli.{module}").add_to(app)
+    return app
+
 
 # What went wrong is said in a sentence; anything else is a defect and shows its traceback.
 _EXPLAINED: Final = (RollcallError, SettingsError, StackUnavailable, NotDeliveredError)
@@ -63,8 +64,9 @@ _EXPLAINED: Final = (RollcallError, SettingsError, StackUnavailable, NotDelivere
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command, of `sys.argv` or of `arguments`; a problem with a known cause is one line on stderr and exit status 1."""
+    asked = next(iter(sys.argv[1:] if arguments is None else arguments), "")
     try:
-        app(arguments)
+        command_line(*({asked} & _MODULES.keys()))(arguments)
     except (*_EXPLAINED, ExceptionGroup) as error:
         explained = _explained(error)
         if explained is None:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli import command_line
 from service.cli.schedules import interval_in_words, time_in_words
 
 FILL = """
@@ -39,7 +39,7 @@ def filled(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def said(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["schedules", *arguments])
+    return CliRunner().invoke(command_line(), ["schedules", *arguments])
 
 
 @pytest.mark.usefixtures("filled")
