@@ -64,10 +64,10 @@ def tracing_to(processor: SpanProcessor, settings: Settings) -> Tracing:
 def _exporter(settings: Settings, endpoint: str) -> SpanExporter:
     # Each brings libraries of its own, of which one is enough.
     if settings.traces_protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+        from service.telemetry.otlp_grpc import GrpcExporter
 
         return GrpcExporter(endpoint)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+    from service.telemetry.otlp_http import HttpExporter
 
     return HttpExporter(endpoint)
 

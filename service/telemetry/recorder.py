@@ -38,20 +38,6 @@ _UNSET: Final = Status()
 _ERROR: Final = Status(StatusCode.ERROR)
 
 
-class _HashedOnce(Resource):
-    """A resource that does not write itself out as JSON for each span of an export, to find out that it is the same."""
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(resource.attributes, resource.schema_url)
-        self._hash = super().__hash__()
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or super().__eq__(other)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
 class Recorder:
     """Begins spans where `sampling` says so; a finished one goes to the processor, with at most so many links and attributes."""
 
@@ -66,7 +52,7 @@ class Recorder:
     ) -> None:
         self._sampling = sampling
         self._processor = processor
-        self._resource = _HashedOnce(resource)
+        self._resource = resource
         self._scope = InstrumentationScope(names.TRACER, version("rollcall"))
         self._most_links = most_links
         self._most_attributes = most_attributes

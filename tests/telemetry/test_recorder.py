@@ -1,9 +1,8 @@
-"""Spans as they are begun and recorded: sampled as asked, closed once, within the limits, cheap to export."""
+"""Spans as they are begun and recorded: sampled as asked, closed once, within the limits."""
 
 from __future__ import annotations
 
 import pytest
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from service.telemetry.traced import ids, is_sampled
 from service.telemetry.tracing import SpanKind
@@ -58,14 +57,3 @@ def test_limits_of_the_environment_hold() -> None:
     assert span.attributes is not None
     assert len(span.attributes) == 2
     assert (len(span.links), span.dropped_links) == (3, 2)
-
-
-def test_an_export_does_not_write_its_resource_out_for_each_span(monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracing_in_memory() as (tracing, spans):
-        for _ in range(20):
-            tracing.start("handle", SpanKind.CONSUMER, None).end()
-        written: list[object] = []
-        monkeypatch.setattr("opentelemetry.sdk.resources.dumps", lambda found, **_: written.append(found) or "{}")
-        (group,) = encode_spans(spans.all).resource_spans
-    assert len(group.scope_spans[0].spans) == 20
-    assert not written
