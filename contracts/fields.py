@@ -32,6 +32,9 @@ def broken_rule(rule: str, message: str) -> PydanticCustomError:
 
 
 def _in_utc(value: datetime) -> datetime:
+    # As the database's driver gives them, and so nearly all.
+    if value.tzinfo is UTC:
+        return value
     if value.tzinfo is None or value.utcoffset() is None:
         raise broken_rule("naive_datetime", "a time needs its offset from UTC")
     try:

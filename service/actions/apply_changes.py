@@ -26,7 +26,7 @@ from service.domain.change import (
 )
 from service.domain.errors import Contention, UnfitData
 from service.domain.fold import Fold, Version
-from service.domain.member import ConnectionId, MemberId
+from service.domain.member import ConnectionId, Member, MemberId
 from service.domain.outcome import Outcome, Result
 from service.store.clock import read_clock
 from service.store.connections import rules_of_connections
@@ -37,18 +37,30 @@ from service.store.members import MemberKeys, delete_tombstones, insert_members,
 from service.store.outbox import insert_outbox
 from service.telemetry.metrics import UNMEASURED, Metrics
 
-__all__ = ["Admission", "Alongside", "Foreseen", "apply_changes", "foresee_changes"]
+__all__ = ["Admission", "Admitted", "Alongside", "Foreseen", "apply_changes", "foresee_changes"]
 
 # Called with each transaction's changes and results before it commits: what it writes is true exactly when the changes are.
 Alongside: TypeAlias = Callable[[Tx, Sequence[Change], Sequence[Result]], Awaitable[None]]
-# Called first in each transaction, about local changes: the members that it names are neither locked nor decided, and their changes
-# come to these results.
-Admission: TypeAlias = Callable[[Tx, Sequence[Change]], Awaitable[Mapping[MemberId, Result]]]
 
 _ATTEMPTS: Final = 6
 _BACKOFF: Final = Backoff(timedelta(milliseconds=5), timedelta(milliseconds=320))
 
 _DUPLICATE: Final = Result(Outcome.DUPLICATE, "this message was taken in before")
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Whose local changes are decided in a transaction."""
+
+    # These are neither locked nor decided, and their changes come to these results.
+    withheld: Mapping[MemberId, Result]
+    # All others, where they were locked and read on the way.
+    members: Sequence[Member] | None = None
+
+
+# Called first in each transaction, about its changes.
+Admission: TypeAlias = Callable[[Tx, Sequence[Change]], Awaitable[Admitted]]
+_ALL: Final = Admitted({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +162,10 @@ async def _apply_together(
     quiet: bool,
 ) -> list[Result]:
     async with db.transaction() as tx:
-        withheld = {} if admission is None else await admission(tx, changes)
+        admits = _ALL if admission is None else await admission(tx, changes)
+        withheld = admits.withheld
         admitted = [change for change in changes if _local_id(change) not in withheld] if withheld else changes
-        fold, decided, new_keys = await _decide(tx, admitted, default_grace_days, lock=True)
+        fold, decided, new_keys = await _decide(tx, admitted, default_grace_days, lock=True, locked=admits.members)
         if fold.entangled:
             raise _EntangledError
         await _write(tx, fold, quiet=quiet)
@@ -165,7 +178,7 @@ async def _apply_together(
 
 
 async def _decide(
-    tx: Tx, changes: Sequence[Change], default_grace_days: int, *, lock: bool
+    tx: Tx, changes: Sequence[Change], default_grace_days: int, *, lock: bool, locked: Sequence[Member] | None = None
 ) -> tuple[Fold, list[Result], set[InboxKey]]:
     """Decide each change over the members as they are, under their lock or not; the keys are those that were taken in for it."""
     upstream = [change for change in changes if isinstance(change, UpstreamUpsert | UpstreamRemoval)]
@@ -176,7 +189,9 @@ async def _decide(
     new_keys = await claim_messages(tx, inbox_keys) if inbox_keys else set()
     local = [change for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)]
     keys = _keys(known, local)
-    members = await lock_members(tx, keys) if lock else await read_members(tx, keys)
+    if locked is None or keys.external or keys.national:
+        locked = await lock_members(tx, keys) if lock else await read_members(tx, keys)
+    members = locked
     local_rules = await rules_of_locals(tx, local, members, default_grace_days)
     fold = Fold(members, await read_clock(tx))
     return fold, _fold(fold, changes, connections, local_rules, new_keys), new_keys
@@ -221,7 +236,9 @@ def _fold(
         elif key is not None and key not in open_keys:
             results.append(_DUPLICATE)
         else:
-            results.append(result := fold.take(change, rules, MemberId(uuid7())))
+            # Only what a source tells of may need a row that nobody has named yet.
+            new_id = MemberId(uuid7()) if isinstance(change, UpstreamUpsert | UpstreamRemoval) else change.member_id
+            results.append(result := fold.take(change, rules, new_id))
             if key is not None and result.settled:
                 open_keys.discard(key)
     return results
@@ -241,7 +258,7 @@ async def _write(tx: Tx, fold: Fold, *, quiet: bool) -> None:
     if absorbed := fold.absorbed:
         await delete_tombstones(tx, absorbed)
     if updated := fold.updated:
-        written = await update_members(tx, [member for member, _ in updated], [version for _, version in updated])
+        written = await update_members(tx, updated)
         if written != len(updated):
             message = f"{len(updated) - written} members changed under their lock"
             raise Contention(message)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from service.actions.apply_changes import Admitted
 from service.domain.change import Change, PlanChangeDue, TimePassed
-from service.domain.member import MemberId
 from service.domain.outcome import Outcome, Result
 from service.store.plan_changes import (
     ChangeType,
@@ -31,20 +31,20 @@ _BEGUN: Final = frozenset({Outcome.APPLIED, Outcome.UNCHANGED})
 _log: Final = structlog.get_logger(__name__)
 
 
-async def admit_due_plans(tx: Tx, changes: Sequence[Change]) -> Mapping[MemberId, Result]:
-    """Take each member's lock for this transaction, and answer whose plan another one changes or has changed on that day.
+async def admit_due_plans(tx: Tx, changes: Sequence[Change]) -> Admitted:
+    """Take each member's lock for this transaction, and withhold whose plan another one changes or has changed on that day.
 
     The lock saves work. What keeps a plan from beginning twice is the member's row, and behind it the index of the history.
     """
     due = {change.member_id: change.due for change in changes if isinstance(change, PlanChangeDue | TimePassed) and change.due}
     if not due:
-        return {}
+        return Admitted({})
     locked = await try_lock_plan_changes(tx, due)
     held = due.keys() - locked
     for member_id in held:
         _log.debug("plan change skipped, another instance has its lock", member=str(member_id))
     begun = await list_applied_plan_changes(tx, {member_id: due[member_id].starts_on for member_id in locked})
-    return dict.fromkeys(held, HELD_ELSEWHERE) | dict.fromkeys(begun, BEGUN_BEFORE)
+    return Admitted(dict.fromkeys(held, HELD_ELSEWHERE) | dict.fromkeys(begun, BEGUN_BEFORE))
 
 
 async def note_begun_plans(tx: Tx, changes: Sequence[Change], results: Sequence[Result]) -> None:

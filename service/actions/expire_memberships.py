@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
 
+from service.actions.apply_changes import Admitted
 from service.actions.apply_due import DueCount, apply_due, due_result
 from service.actions.begin_plans import HELD_ELSEWHERE, admit_due_plans
 from service.actions.side_by_side import SideBySide
@@ -19,11 +20,11 @@ from service.domain.change import Cause, Change, PendingPlan, Reason, TimePassed
 from service.domain.errors import Retry
 from service.domain.jobs import JobResult
 from service.domain.member import MemberId
-from service.domain.outcome import Result
 from service.domain.plans import InvalidPlanChange, today_in, zone_of
 from service.store.clock import read_clock
-from service.store.due_members import DueMember, list_ended_graces, list_ended_memberships, lock_free_members
+from service.store.due_members import DueMember, list_ended_graces, list_ended_memberships
 from service.store.leases import release_lease, renew_lease, take_lease
+from service.store.members import lock_free_members
 from service.store.plan_changes import list_applied_plan_changes
 
 if TYPE_CHECKING:
@@ -142,9 +143,10 @@ async def _release(db: Database, job: RunningJob, fence: int) -> None:
         _log.warning("expiry cannot give its lease back", job=str(job.id), reason=str(error))
 
 
-async def _admission(tx: Tx, changes: Sequence[Change]) -> Mapping[MemberId, Result]:
+async def _admission(tx: Tx, changes: Sequence[Change]) -> Admitted:
     """Whom somebody else changes at this moment nobody waits for."""
-    withheld = await admit_due_plans(tx, changes)
+    withheld = (await admit_due_plans(tx, changes)).withheld
     ids = {change.member_id for change in changes if not isinstance(change, UpstreamUpsert | UpstreamRemoval)}
     locked = await lock_free_members(tx, ids - withheld.keys())
-    return dict.fromkeys(ids - locked, HELD_ELSEWHERE) | dict(withheld)
+    held = ids.difference(member.id for member in locked)
+    return Admitted(dict.fromkeys(held, HELD_ELSEWHERE) | dict(withheld), locked)

@@ -29,7 +29,7 @@ from service.domain.change import (
 from service.domain.decide_local import decide_local
 from service.domain.decision import Conflict, Decision, Refused, Stale
 from service.domain.identity import Match, Mismatch, identify, left_behind
-from service.domain.member import Member, MemberId, Standing, UpstreamState
+from service.domain.member import Member, MemberId, Standing, UpstreamState, altered_member
 from service.domain.transition import Transition, Unchanged, facts_of, publish, publish_new
 
 __all__ = ["decide", "source_version_of"]
@@ -137,7 +137,7 @@ def _overtaken(
         if version < known.source_version:
             return Stale("a newer version of this member was applied already")
         if change.source_hash == known.source_hash and not (change.from_snapshot and _of_another_meaning(known, setting.rules)):
-            return Unchanged(replace(known, upstream_applied_at=setting.now))
+            return Unchanged(altered_member(known, {"upstream_applied_at": setting.now}))
         if not change.from_snapshot:
             return Conflict("the same version of this member was applied with other content")
     return _TOLD_SINCE if _told_since(known, change) else None

@@ -98,10 +98,10 @@ class Fold:
         return [member for identity, member in self._current.items() if identity not in self._read]
 
     @property
-    def updated(self) -> list[tuple[Member, int]]:
-        """Members that differ from what was read, each with the version that was read."""
+    def updated(self) -> list[tuple[Member, Member]]:
+        """Members that differ from what was read, each with what was read."""
         return [
-            (member, read.version)
+            (member, read)
             for identity, read in self._read.items()
             if (member := self._current.get(identity)) is not None and member is not read
         ]

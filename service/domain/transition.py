@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from service.domain.member import Member, MemberId, Standing, standing
+from service.domain.member import Member, MemberId, Standing, altered_member, standing
 
 __all__ = ["Transition", "Unchanged", "facts_of", "publish", "publish_new"]
 
@@ -75,18 +75,18 @@ def publish(
     A standing that time altered meanwhile makes no version by itself, unless `time_alone` asks for it: reconciliation does, and
     gives it its own reason.
     """
-    changed = _changed_facts(member, altered)
+    changed = _changed_facts(member, altered) if altered else {}
     if not changed and not time_alone:
-        return Unchanged(replace(member, **altered))
-    upstream_state, hold, expires_at = (
-        altered[fact] if fact in altered else getattr(member, fact) for fact in ("upstream_state", "hold", "expires_at")
-    )
+        return Unchanged(altered_member(member, altered))
+    upstream_state = altered.get("upstream_state", member.upstream_state)
+    hold, expires_at = altered.get("hold", member.hold), altered.get("expires_at", member.expires_at)
     state = standing(upstream_state, hold, expires_at, grace=grace, now=now)
     if state is not member.state:
         changed["state"] = (member.state, state)
     if not changed:
-        return Unchanged(replace(member, **altered))
-    return Transition(replace(member, **altered, state=state, version=member.version + 1), member.state, changed)
+        return Unchanged(altered_member(member, altered))
+    after = altered_member(member, {**altered, "state": state, "version": member.version + 1})
+    return Transition(after, member.state, changed)
 
 
 def _changed_facts(member: Member, altered: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

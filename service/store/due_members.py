@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
@@ -20,7 +19,6 @@ __all__ = [
     "list_ended_graces",
     "list_ended_memberships",
     "list_pending_plans",
-    "lock_free_members",
 ]
 
 _SQL: Final = queries("due_members")
@@ -80,8 +78,3 @@ async def list_pending_plans(tx: Tx, until: date, most: int, after: PendingMembe
     starts_on, identity = (date.min, _FIRST_ID) if after is None else (after.pending_start, after.id)
     records = await tx.fetch(_SQL["list_pending_plans"].sql, starts_on, identity, until, most)
     return [PendingMember(**record) for record in records]
-
-
-async def lock_free_members(tx: Tx, ids: Collection[MemberId]) -> set[MemberId]:
-    """Lock those of the members that nobody else has locked, until the transaction ends."""
-    return {MemberId(record["id"]) for record in await tx.fetch(_SQL["lock_free_members"].sql, list(ids))}

@@ -53,8 +53,8 @@ class Store:
             assert after.national_id is None or after.national_id not in [one.national_id for one in others]
         for identity in fold.absorbed:
             assert self.members.pop(identity).tombstone
-        for after, read_version in fold.updated:
-            assert self.members[after.id].version == read_version
+        for after, read in fold.updated:
+            assert self.members[after.id].version == read.version
             self.members[after.id] = after
         for after in fold.inserted:
             assert after.id not in self.members

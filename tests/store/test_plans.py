@@ -82,6 +82,13 @@ STATEMENTS: dict[tuple[str, str], list[list[Any]]] = {
         [MemberId(UUID(int=n + 2)) for n in BATCH],
     ],
     ("members", "update_members"): members_of_batch(),
+    ("members", "update_standings"): [
+        [UUID(int=n) for n in BATCH],
+        ["expired"] * len(BATCH),
+        [2] * len(BATCH),
+        [1] * len(BATCH),
+    ],
+    ("members", "lock_free_members"): [[UUID(int=n) for n in BATCH]],
     ("members", "delete_tombstones"): [[UUID(int=n) for n in BATCH]],
     ("inbox", "claim_messages"): [[CONNECTION] * len(BATCH), ["tests"] * len(BATCH), [f"{n}" for n in BATCH]],
     ("inbox", "release_messages"): [[CONNECTION] * len(BATCH), ["tests"] * len(BATCH), [f"{n}" for n in BATCH]],

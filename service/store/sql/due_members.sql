@@ -45,6 +45,3 @@ where m.pending_plan is not null and m.upstream_state <> 'removed'
 order by m.pending_start, m.id
 limit $4;
 
--- name: lock_free_members
--- Those of the members whom nobody else changes at this moment.
-select id from members where id = any ($1::uuid[]) order by id for update skip locked;

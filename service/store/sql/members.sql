@@ -23,6 +23,17 @@ where id = any (array(
 order by id
 for update;
 
+-- name: lock_free_members
+-- Those of the members whom nobody else changes at this moment.
+select
+    id, company_id, connection_id, external_id, national_id, name, email, phone, metadata, upstream_state, hold, held_at,
+    plan, pending_plan, pending_start, pending_expires_at, starts_at, expires_at, removed_at, state, source_version, source_hash,
+    upstream_applied_at, version
+from members
+where id = any ($1::uuid[])
+order by id
+for update skip locked;
+
 -- name: insert_members
 -- New members and tombstones.
 insert into members (
@@ -58,6 +69,17 @@ with changed as (
         plan, pending_plan, pending_start, pending_expires_at, starts_at, expires_at, removed_at, state, source_version,
         source_hash, upstream_applied_at, version, read_version
     )
+    where m.id = u.id and m.version = u.read_version
+    returning m.id
+)
+select count(*) from changed;
+
+-- name: update_standings
+-- Of whom time has made something else, and nothing else has changed: over the version that was read under the lock ($4); answers how many
+-- were still at it.
+with changed as (
+    update members m set state = u.state, version = u.version
+    from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[]) as u (id, state, version, read_version)
     where m.id = u.id and m.version = u.read_version
     returning m.id
 )
