@@ -138,3 +138,21 @@ async def test_a_pass_without_anything_due_reads_next_to_nothing(connection: Any
         assert plan["Actual Rows"] == 0
         # One look for each company, where it depends on the company.
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 500
+
+
+async def test_what_runs_already_is_not_read_through_for_each_that_is_due(connection: Any) -> None:
+    # After the statistics were taken, as at the first page of a great tick: the planner believes that nothing runs.
+    await connection.execute(
+        "insert into jobs (id, company_id, kind, subject_id, requested_by, correlation_id, state, resend_at) "
+        "select gen_random_uuid(), lpad(to_hex(1 + n % 100), 32, '0')::uuid, 'scan', lpad(to_hex(n), 32, '0')::uuid, 'tests', "
+        "'run', 'queued', now() from generate_series(20001, 25000) n"
+    )
+    sql, given, _, due = QUESTIONS["claim_due_schedules"]
+
+    plan = await explained(connection, sql, given)
+
+    assert plan["Actual Rows"] == due
+    active = [node for node in nodes(plan) if node.get("Index Name") == "jobs_active"]
+    assert active
+    assert all("subject_id" in node["Index Cond"] for node in active)
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 20 * due + 600

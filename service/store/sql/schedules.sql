@@ -3,6 +3,7 @@
 -- name: claim_due_schedules
 -- Up to $2 of these kinds that are due, locked; what another tick looks at is its own. Not due is what has a job queued or running or
 -- loses its members by one, a connection that is blocked, archived, pushed to us or no directory, and one whose last sync waits for somebody to look at it.
+-- `offset 0`: each is asked for by its key. As joins, planned while nothing runs, they would read all that runs once for each schedule.
 select
     s.id, s.company_id, s.kind, s.subject_id, s.parameters, s.interval_ms, s.cron, s.time_zone, s.next_run_at,
     statement_timestamp() as claimed_at
@@ -17,16 +18,18 @@ where s.enabled and s.kind = any ($1::text[]) and s.next_run_at <= statement_tim
     and not exists (
         select from jobs j
         where j.kind = s.kind and j.subject_id = s.subject_id and j.state in ('queued', 'running')
+        offset 0
     )
-    and not exists (
+    and (s.kind <> 'directory_sync' or not exists (
         select from jobs j
-        where s.kind = 'directory_sync' and j.kind = 'connection_removal' and j.subject_id = s.subject_id
-            and j.state in ('queued', 'running')
-    )
-    and not exists (
+        where j.kind = 'connection_removal' and j.subject_id = s.subject_id and j.state in ('queued', 'running')
+        offset 0
+    ))
+    and (s.subject_id is not null or not exists (
         select from jobs j
-        where s.subject_id is null and j.kind = s.kind and j.subject_id is null and j.state in ('queued', 'running')
-    )
+        where j.kind = s.kind and j.subject_id is null and j.state in ('queued', 'running')
+        offset 0
+    ))
 order by s.next_run_at
 limit $2
 for update of s skip locked;
