@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import command_line
-from service.cli.schedules import interval_in_words, time_in_words
+from service.domain.schedule_words import interval_in_words, time_in_words
 
 FILL = """
 insert into companies (id, name) values ('00000000-0000-0000-0000-0000000000c1', 'Choir [bold]'), (gen_random_uuid(), 'Other');

@@ -8,11 +8,13 @@ from uuid import UUID
 
 from pydantic import Field
 
+from service.domain.schedule_words import last_in_words, next_in_words, rhythm_in_words
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed
 from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Watcher
 from service.entrypoints.http.admin.route import admin_router
 from service.entrypoints.http.admin.setting import Db
+from service.store.clock import read_clock
 from service.store.schedules import ScheduleRow, list_schedules
 
 __all__ = ["router"]
@@ -36,6 +38,10 @@ class Schedule(AnswerModel):
     last_run_at: datetime | None
     skipped: int = Field(description="Slots that passed without a run of their own, as in an outage.")
     enabled: bool
+    in_words: str = Field(
+        description="The same for people, by the database's clock.",
+        examples=["every hour; next: in 30 minutes; last: 2 hours ago"],
+    )
 
 
 @router.get("/api/schedules", summary="List schedules")
@@ -46,10 +52,13 @@ async def list_all(principal: Watcher, db: Db, page: Page) -> Listed[Schedule]:
         rows = await list_schedules(
             tx, principal.company_id, after=None if after is None else (after[0], after[1]), limit=page.wanted
         )
-    return _PAGES.page(page, rows, _shown, lambda row: (row.next_run_at, row.id))
+        now = await read_clock(tx)
+    return _PAGES.page(page, rows, lambda row: _shown(row, now), lambda row: (row.next_run_at, row.id))
 
 
-def _shown(row: ScheduleRow) -> Schedule:
+def _shown(row: ScheduleRow, now: datetime) -> Schedule:
+    rhythm = rhythm_in_words(row.interval_ms, row.cron, row.time_zone)
+    next_run, last_run = next_in_words(row.next_run_at, now, enabled=row.enabled), last_in_words(row.last_run_at, now)
     return Schedule(
         id=row.id,
         kind=row.kind,
@@ -61,4 +70,5 @@ def _shown(row: ScheduleRow) -> Schedule:
         last_run_at=row.last_run_at,
         skipped=row.skipped,
         enabled=row.enabled,
+        in_words=f"{rhythm}; next: {next_run}; last: {last_run}",
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,3 +138,31 @@ async def test_schedules_of_the_company_are_listed_and_no_others(admin: Admin) -
     answer = await admin.client.get("/api/schedules", headers=tenant.headers())
     (item,) = answer.json()["items"]
     assert (item["kind"], item["intervalMinutes"], item["enabled"], item["skipped"]) == ("scan", 1.5, True, 0)
+    assert re.fullmatch(r"every 90 seconds; next: due, (now|\d+ seconds? ago); last: never", item["inWords"])
+
+
+async def test_a_schedule_is_told_in_plain_words_too(admin: Admin) -> None:
+    tenant = await admin.tenant()
+    for kind, interval_ms, cron, zone, ahead, behind, enabled in (
+        ("scan", 3_600_000, None, None, "30 minutes 30 seconds", "2 hours 1 second", True),
+        ("directory_sync", None, "30 4 * * SUN", "Europe/Berlin", "49 hours", None, True),
+        ("expiry", 300_000, None, None, "-1 hour", "3 days 1 second", False),
+    ):
+        await admin.fetch(
+            "insert into schedules (company_id, kind, subject_id, interval_ms, cron, time_zone, next_run_at, last_run_at, enabled) "
+            "values ($1, $2, gen_random_uuid(), $3, $4, $5, now() + $6::text::interval, now() - $7::text::interval, $8)",
+            tenant.company_id,
+            kind,
+            interval_ms,
+            cron,
+            zone,
+            ahead,
+            behind,
+            enabled,
+        )
+    answer = await admin.client.get("/api/schedules", headers=tenant.headers())
+    assert {item["kind"]: item["inWords"] for item in answer.json()["items"]} == {
+        "scan": "every hour; next: in 30 minutes; last: 2 hours ago",
+        "directory_sync": "at 30 4 * * SUN in Europe/Berlin; next: in 2 days; last: never",
+        "expiry": "every 5 minutes; next: off; last: 3 days ago",
+    }
