@@ -35,6 +35,7 @@ _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "events": ("events",),
     "parked": ("parked",),
     "jobs": ("jobs",),
+    "subscribers": ("subscribers", "deliveries"),
     "drift": ("drift",),
     "schedules": ("schedules",),
     "doctor": ("doctor",),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from service.actions.admit_webhooks import SourceLimits, draw_tokens
-from service.actions.bind_notifications import bind_notifications
 from service.actions.find_webhook import LastKnown, SecretMissing, WebhookSource, find_webhook_source
 from service.actions.run_due_schedules import Begun
 from service.domain.errors import Unavailable
@@ -22,6 +21,7 @@ from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import described, opened_source
 from service.wiring.extensions import Extensions, load_extensions
+from service.wiring.notifications import bound_notifications
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.schedules import run_due
 
@@ -77,7 +77,7 @@ class Edge:
             opened=partial(opened_source, self._settings, added=added),
             described=partial(described, added=added),
             added=added,
-            bind=partial(bind_notifications, self._settings.rabbitmq_url.get_secret_value()),
+            bind=partial(bound_notifications, self._settings),
         )
         return admin_door(setting, metrics, tracing)
 
