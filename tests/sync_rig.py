@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
+from service.actions import stage_snapshot
 from service.actions.enqueue_job import Enqueued
 from service.actions.request_sync import request_sync
 from service.actions.review_sync import approve_sync, reject_sync
@@ -141,7 +142,9 @@ class Syncs(Books):
         return found
 
     async def leftovers(self) -> tuple[int, int]:
-        ((staged, differing),) = await self.fetch("select (select count(*) from sync_staging), (select count(*) from sync_delta)")
+        ((staged, differing),) = await self.fetch(
+            "select (select count(*) from sync_pages) + (select count(*) from sync_staging), (select count(*) from sync_delta)"
+        )
         return staged, differing
 
     async def check(self) -> None:
@@ -171,7 +174,7 @@ async def open_syncs(
     database = await CountingDatabase.connect(url, name="tests", size=8)
     try:
         async with database.transaction() as tx:
-            await tx.execute("truncate companies, inbox, outbox, sync_staging, sync_delta restart identity cascade")
+            await tx.execute("truncate companies, inbox, outbox, sync_pages, sync_staging, sync_delta restart identity cascade")
             company = (await insert_company(tx, "Company", "UTC", None)).id
             await grant_secret(tx, company, SECRET)
             connection = await add_directory(
@@ -237,6 +240,8 @@ class Interfering:
 
 
 async def main() -> None:
+    # What it has read is looked through page by page, so that it can be killed between two.
+    vars(stage_snapshot)["_TOGETHER"] = 1
     worker = Worker(load_settings(), job_options=replace(OPTIONS, lease=timedelta(seconds=3), beat=timedelta(seconds=0.5)))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

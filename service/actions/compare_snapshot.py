@@ -7,29 +7,30 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
-from service.actions.stage_snapshot import SNAPSHOT_LOST, Meaning, stage_snapshot
+from service.actions.stage_snapshot import Keep, Meaning, Staged, check_held, stage_snapshot
 from service.clients.directories.source import Source
 from service.domain.directories.delta import Difference, Reading, must_read_again, withheld
 from service.domain.directories.guard import Held, guard_removals
-from service.domain.errors import Unavailable
 from service.domain.member import CompanyId, ConnectionId
 from service.store.connections import removal_limits
 from service.store.members import count_live_members
 from service.store.sync_delta import (
     DeltaCount,
     analyze_delta,
-    compare_snapshot,
+    compare_kept,
     count_delta,
     count_unlisted_removals,
     discard_delta,
     drop_absent,
     drop_those_present,
     drop_those_replaced,
+    find_absent,
     pair_by_national_id,
     unpair_those_present,
 )
+from service.store.sync_pages import discard_pages
 from service.store.sync_scratch import empty_scratch
-from service.store.sync_staging import count_staged, discard_staging
+from service.store.sync_staging import discard_staging
 from service.translation import REMOVAL_HASH
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Comparison:
     removed_before: int
     # The quarantined run whose list was approved.
     approved: UUID | None
+    # Whether what says the same as is remembered is kept, too.
+    keep: Keep = Keep.NEWS
 
     @property
     def full(self) -> bool:
@@ -105,18 +108,20 @@ class Compared:
 async def compare_directory(db: Database, job: RunningJob, source: Source, comparison: Comparison) -> Compared:
     """Read the source, once or twice, and leave the differences in their table; raises its errors, Retry errors and StopJob."""
     await discard_comparison(db, job)
-    first = await stage_snapshot(db, job, source, comparison.meaning, reading=1, since=comparison.since)
+    staged = await _stage(db, job, source, comparison, comparison.keep)
+    first = staged.reading
     await job.progress(phase="compare")
-    delta = await _differences(db, job, comparison, first)
+    delta = await _differences(db, job, comparison, staged)
     candidates = sum(count.replacing + (count.records if what is Difference.ABSENT else 0) for what, count in delta.items())
-    second: Reading | None = None
+    again: Staged | None = None
     if must_read_again(first, candidates, pages_shift=source.pages_shift):
-        second = await stage_snapshot(db, job, source, comparison.meaning, reading=2, since=None)
+        again = await _stage(db, job, source, comparison, Keep.NOTHING)
+    second = None if again is None else again.reading
     reason = withheld(first, second) if comparison.full else None
     async with db.transaction() as tx:
         await job.hold(tx)
-        if second is not None:
-            await _check_staged(tx, job, 2, second.records)
+        if again is not None:
+            await check_held(tx, job, 2, again.held)
             await drop_those_present(tx, job.id, 2)
             await unpair_those_present(tx, job.id, 2)
         if reason is not None:
@@ -135,23 +140,25 @@ async def discard_comparison(db: Database, job: RunningJob) -> None:
     async with db.transaction() as tx:
         await job.hold(tx)
         if not await empty_scratch(tx, job.id):
+            await discard_pages(tx, job.id)
             await discard_staging(tx, job.id)
             await discard_delta(tx, job.id)
 
 
-async def _differences(db: Database, job: RunningJob, comparison: Comparison, first: Reading) -> _Delta:
-    absence_counts = comparison.full and not first.keyless
+async def _stage(db: Database, job: RunningJob, source: Source, comparison: Comparison, keep: Keep) -> Staged:
+    since = None if keep is Keep.NOTHING else comparison.since
+    return await stage_snapshot(db, job, source, comparison.meaning, comparison.connection_id, keep=keep, since=since)
+
+
+async def _differences(db: Database, job: RunningJob, comparison: Comparison, first: Staged) -> _Delta:
+    absence_counts = comparison.full and not first.reading.keyless
     async with db.transaction() as tx:
         await job.hold(tx)
-        await _check_staged(tx, job, 1, first.keys + first.keyless)
-        await compare_snapshot(
-            tx,
-            job.id,
-            comparison.connection_id,
-            absence_counts=absence_counts,
-            removal_hash=REMOVAL_HASH,
-            began_at=comparison.began_at,
-        )
+        if first.held.kept:
+            await compare_kept(tx, job.id, comparison.connection_id, REMOVAL_HASH)
+        if absence_counts:
+            await find_absent(tx, job.id, comparison.connection_id, comparison.began_at)
+        await check_held(tx, job, 1, first.held)
         delta = await count_delta(tx, job.id)
     if not delta:
         return delta
@@ -161,16 +168,10 @@ async def _differences(db: Database, job: RunningJob, comparison: Comparison, fi
         return delta
     async with db.transaction() as tx:
         await job.hold(tx)
-        await _check_staged(tx, job, 1, first.keys + first.keyless)
+        await check_held(tx, job, 1, first.held)
         await pair_by_national_id(tx, job.id, comparison.company_id, comparison.connection_id, comparison.began_at)
         await unpair_those_present(tx, job.id, 1)
         return await count_delta(tx, job.id)
-
-
-async def _check_staged(tx: Tx, job: RunningJob, reading: int, records: int) -> None:
-    """In the transaction that relies on it: what is missing from staging would pass for members who have left."""
-    if await count_staged(tx, job.id, reading) != records:
-        raise Unavailable(SNAPSHOT_LOST)
 
 
 async def _guard(tx: Tx, job: RunningJob, comparison: Comparison, removals: int, *, source_is_empty: bool) -> Held | None:

@@ -1,4 +1,4 @@
-"""Read a directory to its end into staging, a page at a time: memory does not grow with the directory."""
+"""Read a directory to its end, a page at a time, and keep what says something new: memory does not grow with the directory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -14,33 +15,40 @@ from service.actions.side_by_side import SideBySide
 from service.clients.directories.source import Record, Source
 from service.domain.change import VersionKind
 from service.domain.directories.delta import Reading
-from service.domain.directories.mapping import DirectoryMapping, Unmappable, mapped_record
+from service.domain.directories.mapped_page import MappedPage, mapped_page
+from service.domain.directories.mapping import DirectoryMapping
 from service.domain.directories.tally import Tally
 from service.domain.errors import Park, Unavailable
+from service.domain.member import ConnectionId
 from service.domain.source_mapping import microseconds
-from service.store.sync_staging import (
-    StagedRecord,
-    analyze_staging,
-    copy_into_staging,
+from service.store.bulk import write_for_now
+from service.store.sync_pages import (
+    Held,
+    ReadPage,
+    compare_page,
     count_keys,
+    count_pages,
     delete_repetitions,
+    insert_page,
     mark_contradictions,
 )
+from service.store.sync_staging import StagedRecord, analyze_staging, copy_into_staging
+from service.translation import REMOVAL_HASH
 
 if TYPE_CHECKING:
     from service.actions.running_job import RunningJob
-    from service.store.database import Database
+    from service.store.database import Database, Tx
 
-__all__ = ["SNAPSHOT_LOST", "Meaning", "stage_snapshot"]
+__all__ = ["SNAPSHOT_LOST", "Keep", "Meaning", "Staged", "check_held", "stage_snapshot"]
 
 # Staging is not logged: a database that crashes empties it, and comes back as if nothing were missing.
 SNAPSHOT_LOST: Final = "the database lost what was read of the directory, as it does when it crashes"
 
 # Records, half a millisecond's worth.
-_STEP: Final = 100
-# Of a staged record.
-_KEY: Final = 0
-_UPDATED_AT: Final = 5
+_STEP: Final = 200
+# Pages are settled together until they are so many records, or bytes: a transaction takes as long as some hundred records.
+_TOGETHER: Final = 4000
+_TOGETHER_BYTES: Final = 4 * 1024 * 1024
 _CONTRADICTS: Final = "the directory tells of this key more than once, and not the same"
 
 
@@ -66,31 +74,63 @@ class Meaning:
             raise Park(message)
 
 
-async def stage_snapshot(
-    db: Database, job: RunningJob, source: Source, meaning: Meaning, *, reading: int, since: datetime | None
-) -> Reading:
-    """One reading of the source, in staging; raises the source's errors, Retry errors (staging lost it, too) and StopJob.
+class Keep(Enum):
+    """Which records of a reading are kept with what they say; the keys of all of them always are."""
 
-    Of the first reading each key stays once. What is repeated with other content, at no newer version, is marked.
+    # Those that are not what is remembered of the connection's members.
+    NEWS = auto()
+    EVERYTHING = auto()
+    NOTHING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A reading, and what must be found in the database of it by whoever relies on that."""
+
+    reading: Reading
+    held: Held
+
+
+async def stage_snapshot(
+    db: Database,
+    job: RunningJob,
+    source: Source,
+    meaning: Meaning,
+    connection_id: ConnectionId,
+    *,
+    keep: Keep,
+    since: datetime | None,
+) -> Staged:
+    """One reading of the source; raises its errors, Retry errors (the database lost it, too) and StopJob.
+
+    It is the second where NOTHING is kept, else the first. Of that, each key stays once; what is repeated with other content, at no
+    newer version, is marked.
     """
-    pages = records = 0
+    reading = 2 if keep is Keep.NOTHING else 1
+    pages = records = kept = 0
     tally = Tally()
     first_count: int | None = None
     last_count: int | None = None
     began = monotonic()
 
-    async def keep(staged: Sequence[StagedRecord]) -> None:
+    async def settle(page: MappedPage) -> None:
+        nonlocal kept
         async with db.transaction() as tx:
             # Another worker that took the job over counts what is here.
             await job.hold(tx)
-            await copy_into_staging(tx, job.id, reading, staged)
+            await write_for_now(tx)
+            kept += await _settle(tx, job, connection_id, meaning, page, keep)
 
-    # While the database takes a page in, the next one is mapped.
-    async with SideBySide(1) as copies, aclosing(source.pages(since)) as read:
+    # While the database looks pages through, the next ones are mapped.
+    async with SideBySide(1) as steps, aclosing(source.pages(since)) as read:
+        waiting = MappedPage()
         async for page in read:
-            if staged := await _mapped(meaning, page.records):
-                tally.add([record[_KEY] for record in staged], [record[_UPDATED_AT] for record in staged])
-                await copies.run(keep(staged))
+            mapped = await _mapped(meaning.mapping, page.records)
+            tally.add(mapped.external_ids, mapped.updated_ats)
+            waiting.extend(mapped)
+            if len(waiting.external_ids) >= _TOGETHER or waiting.content_bytes >= _TOGETHER_BYTES:
+                await steps.run(settle(waiting))
+                waiting = MappedPage()
             pages += 1
             records += len(page.records)
             first_count = page.count if pages == 1 else first_count
@@ -101,31 +141,77 @@ async def stage_snapshot(
                 of=page.count,
                 **_speed(records, page.count, monotonic() - began),
             )
-    async with db.transaction() as tx:
-        await analyze_staging(tx)
-    return Reading(
-        pages=pages,
-        records=records,
-        keys=tally.keys if tally.in_order else await _settle_keys(db, job, reading, records),
-        keyless=tally.keyless,
-        first_count=first_count,
-        last_count=last_count,
-        newest_update=tally.newest_update,
+        if waiting.external_ids:
+            await steps.run(settle(waiting))
+    held = Held(records - tally.keyless, kept)
+    keys = tally.keys
+    if not tally.in_order:
+        keys, held = await _settle_keys(db, job, reading, held)
+    if held.kept:
+        async with db.transaction() as tx:
+            await analyze_staging(tx)
+    return Staged(
+        Reading(
+            pages=pages,
+            records=records,
+            keys=keys,
+            keyless=tally.keyless,
+            first_count=first_count,
+            last_count=last_count,
+            newest_update=tally.newest_update,
+        ),
+        held,
     )
 
 
-async def _settle_keys(db: Database, job: RunningJob, reading: int, records: int) -> int:
-    """How many distinct keys there are where their order does not tell; of the first reading each stays once."""
-    async with db.transaction() as tx:
-        keys = await count_keys(tx, job.id, reading)
-    if keys.keys + keys.repetitions + keys.keyless != records:
+async def check_held(tx: Tx, job: RunningJob, reading: int, held: Held) -> None:
+    """In the transaction that relies on it: what is missing would pass for members who have left; raises Unavailable."""
+    found = await count_pages(tx, job.id, reading)
+    # Of the second nothing is kept.
+    if found.keyed != held.keyed or (reading == 1 and found.kept != held.kept):
         raise Unavailable(SNAPSHOT_LOST)
-    if keys.repetitions and reading == 1:
-        async with db.transaction() as tx:
-            await job.hold(tx)
+
+
+async def _settle(tx: Tx, job: RunningJob, connection_id: ConnectionId, meaning: Meaning, page: MappedPage, keep: Keep) -> int:
+    """Note a page, and keep what is to be kept of it; answers how many records that are."""
+    versions = _versions(meaning.version_kind, page)
+    keyless = [place for place, key in enumerate(page.external_ids) if key is None]
+    keyed = [place for place, key in enumerate(page.external_ids) if key is not None] if keyless else range(len(page.external_ids))
+    kept: Sequence[int] = ()
+    if keyed:
+        read = ReadPage(
+            [key for key in page.external_ids if key is not None],
+            [page.source_hashes[place] for place in keyed] if keyless else page.source_hashes,
+            None if versions is None else [versions[place] for place in keyed],
+        )
+        match keep:
+            case Keep.NEWS:
+                kept = [keyed[place] for place in await compare_page(tx, job.id, connection_id, read, REMOVAL_HASH)]
+            case Keep.EVERYTHING:
+                await insert_page(tx, job.id, 1, read, with_hashes=True)
+                kept = keyed
+            case Keep.NOTHING:
+                await insert_page(tx, job.id, 2, read, with_hashes=False)
+                return 0
+            case _:
+                assert_never(keep)
+    staged = [_staged(meaning, page, versions, place) for place in (*kept, *keyless)]
+    if staged:
+        await copy_into_staging(tx, job.id, staged)
+    return len(staged)
+
+
+async def _settle_keys(db: Database, job: RunningJob, reading: int, held: Held) -> tuple[int, Held]:
+    """How many distinct keys there are where their order does not tell, and what is held once the first reading has each once."""
+    async with db.transaction() as tx:
+        await job.hold(tx)
+        await check_held(tx, job, reading, held)
+        keys = await count_keys(tx, job.id, reading)
+        if keys < held.keyed and reading == 1:
             await mark_contradictions(tx, job.id, _CONTRADICTS)
             await delete_repetitions(tx, job.id)
-    return keys.keys
+            held = await count_pages(tx, job.id, reading)
+    return keys, held
 
 
 def _speed(done: int, of: int | None, seconds: float) -> Mapping[str, float | None]:
@@ -134,36 +220,39 @@ def _speed(done: int, of: int | None, seconds: float) -> Mapping[str, float | No
     return {"rate": round(rate, 1), "eta_seconds": round(left / rate, 1) if left is not None and rate > 0 else None}
 
 
-async def _mapped(meaning: Meaning, records: Sequence[Record]) -> list[StagedRecord]:
-    """Map a page in short steps: whatever else the process does, the copy of the page before among it, goes on between them."""
-    staged: list[StagedRecord] = []
+async def _mapped(mapping: DirectoryMapping, records: Sequence[Record]) -> MappedPage:
+    """Map a page in short steps: whatever else the process does, what is done of the page before among it, goes on between them."""
+    page = MappedPage()
     for first in range(0, len(records), _STEP):
-        staged += [_staged(meaning, record) for record in records[first : first + _STEP]]
+        page.extend(mapped_page(mapping, records[first : first + _STEP]))
         await asyncio.sleep(0)
-    return staged
+    return page
 
 
-def _staged(meaning: Meaning, record: Record) -> StagedRecord:
-    mapped = mapped_record(meaning.mapping, record)
-    if isinstance(mapped, Unmappable):
-        return mapped.external_id, None, None, None, None, None, mapped.reason
-    version: int | None
-    match meaning.version_kind:
+def _versions(kind: VersionKind, page: MappedPage) -> Sequence[int | None] | None:
+    """By which the records are ordered; None where nothing orders them."""
+    match kind:
         case VersionKind.SEQUENCE:
-            version = mapped.version
+            return page.versions
         case VersionKind.UPDATED_AT:
-            version = None if mapped.updated_at is None else microseconds(mapped.updated_at)
+            return [None if at is None else microseconds(at) for at in page.updated_ats]
         case VersionKind.NONE:
-            version = None
+            return None
         case _:
-            assert_never(meaning.version_kind)
-    national_id = mapped.fields.get("national_id") if meaning.national_ids and mapped.fields is not None else None
+            assert_never(kind)
+
+
+def _staged(meaning: Meaning, page: MappedPage, versions: Sequence[int | None] | None, place: int) -> StagedRecord:
+    key, reason = page.external_ids[place], page.reasons.get(place)
+    if reason is not None:
+        return key, None, None, None, None, None, reason
+    national_id = page.national_ids[place] if meaning.national_ids else None
     return (
-        mapped.external_id,
-        mapped.source_hash,
-        mapped.content,
+        key,
+        page.source_hashes[place],
+        page.contents[place],
         national_id if isinstance(national_id, str) else None,
-        version,
-        mapped.updated_at,
+        None if versions is None else versions[place],
+        page.updated_ats[place],
         None,
     )

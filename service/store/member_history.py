@@ -51,4 +51,5 @@ async def erase_history(tx: Tx, member_id: MemberId, fields: Collection[str]) ->
     await tx.execute(_SQL["erase_history"].sql, member_id, list(fields))
     await tx.execute(_SQL["erase_entries"].sql, member_id, list(fields))
     await tx.execute(_SQL["erase_staged"].sql, member_id)
+    await tx.execute(_SQL["erase_pages"].sql)
     await tx.execute(_SQL["erase_differences"].sql, member_id)

@@ -10,7 +10,7 @@ from uuid import UUID
 from service.domain.directories.delta import Difference
 from service.domain.jobs import JobId
 from service.domain.member import CompanyId, ConnectionId
-from service.store.bulk import SLOW_SECONDS, plan_for_bulk, sample_little
+from service.store.bulk import SLOW_SECONDS, plan_as_it_is, plan_for_bulk, sample_little
 from service.store.queries import queries
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ __all__ = [
     "DeltaCount",
     "DeltaRow",
     "analyze_delta",
-    "compare_snapshot",
+    "compare_kept",
     "count_delta",
     "count_unlisted_removals",
     "discard_delta",
     "drop_absent",
     "drop_those_present",
     "drop_those_replaced",
+    "find_absent",
     "pair_by_national_id",
     "read_delta",
     "unpair_those_present",
@@ -76,14 +77,16 @@ async def analyze_delta(tx: Tx) -> None:
     await tx.execute(_SQL["analyze_delta"].sql, timeout=SLOW_SECONDS)
 
 
-async def compare_snapshot(
-    tx: Tx, job_id: JobId, connection_id: ConnectionId, *, absence_counts: bool, removal_hash: bytes, began_at: datetime
-) -> None:
-    """Find where the first reading and the connection's members differ."""
+async def compare_kept(tx: Tx, job_id: JobId, connection_id: ConnectionId, removal_hash: bytes) -> None:
+    """Find where the kept records and the connection's members differ: by the members' keys, of which there may be a few or all."""
+    await plan_as_it_is(tx)
+    await tx.execute(_SQL["compare_kept"].sql, job_id, connection_id, removal_hash, timeout=SLOW_SECONDS)
+
+
+async def find_absent(tx: Tx, job_id: JobId, connection_id: ConnectionId, began_at: datetime) -> None:
+    """Find the live members of whom the first reading has nothing."""
     await plan_for_bulk(tx)
-    await tx.execute(
-        _SQL["compare_snapshot"].sql, job_id, connection_id, absence_counts, removal_hash, began_at, timeout=SLOW_SECONDS
-    )
+    await tx.execute(_SQL["find_absent"].sql, job_id, connection_id, began_at, timeout=SLOW_SECONDS)
 
 
 async def pair_by_national_id(

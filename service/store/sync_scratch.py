@@ -1,4 +1,4 @@
-"""Staging and delta thrown away as files: a million deleted rows take a tenth of their sync's time, and their room stays full."""
+"""What a sync has read and found thrown away as files: a million deleted rows take longer, and their room stays full."""
 
 from __future__ import annotations
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from service.actions import apply_delta
+from service.actions import apply_delta, stage_snapshot
 from service.actions.cancel_job import cancel_job
 from service.domain.change import Change
 from service.domain.errors import Unavailable
 from service.domain.jobs import JobState
 from service.domain.outcome import Result
+from service.store.sync_pages import compare_page
 from tests.directory_rig import Upstream
 from tests.sync_rig import OPTIONS, Syncs, counts, open_syncs
 
@@ -65,6 +66,24 @@ async def test_new_members_are_applied_in_several_batches_at_once(syncs: Syncs, 
     assert row.state is JobState.SUCCEEDED
     assert (len(watched.batches), watched.most) == (10, 2)
     assert counts(await syncs.log(row.id)) == {"added": 100}
+
+
+async def test_small_pages_are_looked_through_together_up_to_a_limit(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    async def compare(tx: Any, job: Any, connection: Any, page: Any, removal: bytes) -> list[int]:
+        looked.append(len(page.keys))
+        return await compare_page(tx, job, connection, page, removal)
+
+    monkeypatch.setattr(stage_snapshot, "compare_page", compare)
+    await syncs.sync()
+    monkeypatch.setattr(stage_snapshot, "_TOGETHER", 40)
+    await syncs.sync()
+    monkeypatch.setattr(stage_snapshot, "_TOGETHER_BYTES", 1)
+    row = await syncs.sync()
+    # All at once, as soon as they are so many, and each by itself.
+    assert looked == [100, 40, 40, 20, 20, 20, 20, 20, 20]
+    assert counts(await syncs.log(row.id)) == {"verified": 100}
 
 
 async def test_known_members_are_applied_one_batch_after_the_other(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:

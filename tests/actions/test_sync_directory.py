@@ -5,10 +5,12 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from service.actions import stage_snapshot
 from service.actions.cancel_job import cancel_job
 from service.actions.enqueue_job import AlreadyRunning
 from service.actions.request_sync import request_sync
@@ -21,6 +23,12 @@ from tests.sync_rig import OPTIONS, Interfering, Syncs, counts, open_syncs
 
 # Member n of the upstream was updated n seconds after it.
 START = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def a_page_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been read of a hundred people is looked through before the next page comes."""
+    monkeypatch.setattr(stage_snapshot, "_TOGETHER", 1)
 
 
 @pytest.fixture
@@ -156,7 +164,7 @@ async def test_an_attempt_that_lost_its_lease_leaves_what_the_next_one_has_read(
         await syncs.fetch("update jobs set lease_fence = lease_fence + 1 where state = 'running' returning id")
 
     await syncs.run(job, lambda source: Interfering(source, 2, taken_over))
-    assert await syncs.fetch("select true from sync_staging where external_id = '1'")
+    assert await syncs.fetch("select true from sync_pages where keys like '1%'")
 
 
 @pytest.mark.parametrize("page", [3, 5])
@@ -169,12 +177,41 @@ async def test_a_snapshot_that_the_database_lost_in_part_is_read_again(
         await syncs.sync()
 
         async def crash() -> None:
-            await syncs.fetch("delete from sync_staging where external_id in ('1', '2') returning reading")
+            await syncs.fetch("delete from sync_pages where ctid = (select min(ctid) from sync_pages) returning reading")
 
         row = await syncs.sync(lambda source: Interfering(source, page, crash))
         assert (row.state, row.attempts) == (JobState.QUEUED, 0)
         assert row.error == "the database lost what was read of the directory, as it does when it crashes"
         assert len(await syncs.live()) == 100
+
+
+async def test_news_that_the_database_lost_are_read_again(module_database_url: str, upstream: Upstream) -> None:
+    upstream.reset(100)
+    async with open_syncs(module_database_url, upstream) as syncs:
+        await syncs.sync()
+        syncs.upstream.dress({1: {"name": "Another"}, 60: {"name": "One more"}})
+
+        async def crash() -> None:
+            assert await syncs.fetch("delete from sync_staging where external_id = '1' returning true")
+
+        row = await syncs.sync(lambda source: Interfering(source, 4, crash))
+        assert row.state is JobState.QUEUED
+        assert row.error == "the database lost what was read of the directory, as it does when it crashes"
+        assert not await syncs.fetch("select true from members where name in ('Another', 'One more')")
+
+
+async def test_only_what_differs_is_kept_of_a_reading(syncs: Syncs) -> None:
+    syncs.upstream.reset(100)
+    await syncs.sync()
+    syncs.upstream.dress({1: {"name": "Another"}})
+    kept: list[Any] = []
+
+    async def look() -> None:
+        kept.extend(await syncs.fetch("select external_id from sync_staging"))
+
+    row = await syncs.sync(lambda source: Interfering(source, 4, look))
+    assert [key for (key,) in kept] == ["1"]
+    assert counts(await syncs.log(row.id)) == {"updated": 1, "verified": 99}
 
 
 async def test_a_cancelled_sync_says_so_and_removes_nobody(syncs: Syncs) -> None:

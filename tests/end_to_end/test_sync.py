@@ -54,7 +54,7 @@ async def until(syncs: Syncs, sql: str, *given: object, within: float = 60) -> N
 
 
 @pytest.mark.parametrize(
-    "when", ["select from sync_staging", "select from member_events where id > 700"], ids=["reading", "applying"]
+    "when", ["select from sync_pages", "select from member_events where id > 700"], ids=["reading", "applying"]
 )
 async def test_killed_in_the_middle_another_worker_comes_to_the_same_end_without_an_event_twice(
     syncs: Syncs, database_url: str, rabbitmq_url: str, when: str

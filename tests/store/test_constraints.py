@@ -163,7 +163,14 @@ ROWS: dict[str, dict[str, str]] = {
     },
     "notification_sweep": {"only_one": "true", "swept_to": "0"},
     "sync_entries": {"log_id": f"'{KEY}'", "what": "'added'"},
-    "sync_staging": {"job_id": f"'{KEY}'", "reading": "1", "external_id": "'a'", "source_hash": "''", "content": "''"},
+    "sync_pages": {
+        "job_id": f"'{KEY}'",
+        "reading": "1",
+        "records": "1",
+        "keys": "'a'",
+        "hashes": "decode(repeat('00', 16), 'hex')",
+    },
+    "sync_staging": {"job_id": f"'{KEY}'", "external_id": "'a'", "source_hash": "''", "content": "''"},
     "sync_delta": {"job_id": f"'{KEY}'", "place": "2", "what": "'added'", "was_live": "false"},
 }
 PLANNED = {"pending_plan": "'gold'", "pending_start": "current_date"}
@@ -375,6 +382,8 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "sync_entries_changes_check": ("sync_entries", {"changes": "'[]'"}),
     "problem_is_explained": ("sync_entries", {"what": "'invalid'"}),
     "staged_is_usable_or_explained": ("sync_staging", {"source_hash": "null"}),
+    "sync_pages_records_check": ("sync_pages", {"records": "0", "hashes": "null"}),
+    "each_key_has_a_hash": ("sync_pages", {"records": "2"}),
     "sync_delta_pkey": ("sync_delta", {"place": "1"}),
     "sync_delta_what_check": ("sync_delta", {"what": "'odd'"}),
     "lone_attempts_unfinished_check": ("lone_attempts", {"unfinished": "0"}),

@@ -11,15 +11,17 @@ import pytest
 
 from deploy.local_stack.databases import in_thread
 from service.domain.member import MemberId
-from service.store import sync_delta, sync_staging
-from service.store.bulk import plan_for_bulk
+from service.store import sync_delta, sync_pages, sync_staging
+from service.store.bulk import plan_as_it_is, plan_for_bulk
 from service.store.database import PREFER_INDEXES
 from service.store.members import MEMBER_COLUMNS
 from service.store.queries import REGISTRY
+from service.store.sync_pages import ReadPage
 from tests.apply_rig import Books, open_books
 
 # Their queries are known once they are loaded.
 assert sync_delta.__all__
+assert sync_pages.__all__
 assert sync_staging.__all__
 COMPANY, CONNECTION = UUID(int=1), UUID(int=2)
 MANY = 200_000
@@ -125,20 +127,28 @@ async def test_a_batch_of_500_among_200_000_is_found_by_index(connection: Any, s
 
 JOB, LOG = UUID(int=3), UUID(int=4)
 BEGAN = datetime(2026, 11, 22, tzinfo=UTC)
+SAME, OTHER = bytes(16), bytes([*[0] * 15, 1])
 # Everybody but every tenth, a tenth of them with another hash, and as many that nobody knows, with known people's national ids.
 SNAPSHOT = f"""
-insert into sync_staging (job_id, reading, external_id, source_hash, content, national_id)
-select '{JOB}', reading, 'ext-' || n, case n % 10 when 1 then '\\x01'::bytea else '\\x00' end, '\\x7b7d', 'id' || n
-from generate_series(0, {MANY} - 1) n, generate_series(1, 2) reading
-where n % 10 <> 3;
-insert into sync_staging (job_id, reading, external_id, source_hash, content, national_id)
-select '{JOB}', 1, 'new-' || n, '\\x00', '\\x7b7d', 'id' || n
+insert into sync_staging (job_id, external_id, source_hash, content, national_id)
+select '{JOB}', 'ext-' || n, '\\x{OTHER.hex()}', '\\x7b7d', 'id' || n from generate_series(1, {MANY} - 1, 10) n;
+insert into sync_staging (job_id, external_id, source_hash, content, national_id)
+select '{JOB}', 'new-' || n, '\\x{SAME.hex()}', '\\x7b7d', 'id' || n
 from generate_series(0, {MANY // 10} - 1) n;
-update members set source_hash = '\\x00';
+insert into sync_pages (job_id, reading, records, keys, hashes)
+select '{JOB}', reading, count(*), string_agg(key, E'\\x1f'), string_agg('\\x{SAME.hex()}'::bytea, '')
+from (
+    select 'ext-' || n as key, n / 1000 as page from generate_series(0, {MANY} - 1) n where n % 10 <> 3
+    union all
+    select 'new-' || n, -1 - n / 1000 from generate_series(0, {MANY // 10} - 1) n
+) k, generate_series(1, 2) reading
+group by reading, page;
+update members set source_hash = '\\x{SAME.hex()}';
 """
 BULK: list[tuple[tuple[str, str], list[Any]]] = [
-    (("sync_staging", "count_keys"), [JOB, 1]),
-    (("sync_delta", "compare_snapshot"), [JOB, CONNECTION, True, b"gone", BEGAN]),
+    (("sync_pages", "count_keys"), [JOB, 1]),
+    (("sync_pages", "count_pages"), [JOB, 1]),
+    (("sync_delta", "find_absent"), [JOB, CONNECTION, BEGAN]),
     (("sync_delta", "count_delta"), [JOB]),
     (("sync_delta", "pair_by_national_id"), [JOB, COMPANY, CONNECTION, BEGAN]),
     (("sync_delta", "unpair_those_present"), [JOB, 1]),
@@ -147,8 +157,10 @@ BULK: list[tuple[tuple[str, str], list[Any]]] = [
     (("sync_delta", "count_unlisted_removals"), [JOB, LOG]),
     (("members", "count_live_members"), [CONNECTION]),
     (("sync_delta", "discard_delta"), [JOB]),
+    (("sync_pages", "discard_pages"), [JOB]),
     (("sync_staging", "discard_staging"), [JOB]),
 ]
+KEPT = ("sync_delta", "compare_kept"), [JOB, CONNECTION, b"gone"]
 
 
 def nodes(plan: Any) -> Iterator[Any]:
@@ -167,6 +179,12 @@ async def test_a_comparison_with_200_000_reads_each_table_once_and_loops_nowhere
     await connection.execute(SNAPSHOT)
     if analysed:
         await connection.execute("analyze sync_staging")
+    await plan_as_it_is(connection)
+    kept = REGISTRY[KEPT[0]].sql
+    ((document,),) = await connection.fetch(f"explain (analyze, buffers, format json) {kept}", *KEPT[1], timeout=300)
+    (explained,) = json.loads(document)
+    # Of a member some pages, by whichever index: not the whole table for each.
+    assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 20 * MANY // 5
     await plan_for_bulk(connection)
     found = {}
     for statement, arguments in BULK:
@@ -178,14 +196,28 @@ async def test_a_comparison_with_200_000_reads_each_table_once_and_loops_nowhere
         assert not [plan for plan in plans if plan["Node Type"] == "Nested Loop"], statement
         # Whatever is read through is read through once, be it by a few processes together.
         assert all(plan["Actual Loops"] <= 8 for plan in plans if "Scan" in plan["Node Type"]), statement
-        if statement[1] == "compare_snapshot" and analysed:
+        if statement[1] == "find_absent" and analysed:
             await connection.execute("analyze sync_delta")
     await transaction.rollback()
 
-    (join,) = [plan for plan in found["compare_snapshot"] if plan["Node Type"] in ("Hash Join", "Merge Join")]
-    assert join["Join Type"] == "Full"
-    # A tenth gone, a tenth changed, a tenth new.
-    assert join["Actual Rows"] == 3 * MANY // 10
+    (join,) = [plan for plan in found["find_absent"] if plan["Node Type"] in ("Hash Join", "Merge Join")]
+    assert join["Join Type"] in ("Anti", "Right Anti")
+    assert join["Actual Rows"] == MANY // 10
+
+
+async def test_a_page_of_1_000_is_compared_by_the_keys_of_its_records(connection: Any) -> None:
+    page = ReadPage([f"ext-{n}" for n in range(0, MANY, MANY // 1000)], [SAME] * 999 + [OTHER])
+    arguments = [JOB, CONNECTION, page.joined_keys, page.joined_hashes, None, b"gone"]
+    transaction = connection.transaction()
+    await transaction.start()
+    for name, value in PREFER_INDEXES.items():
+        await connection.execute(f"set local {name} = {value}")
+    compared = f"explain (analyze, buffers, format json) {REGISTRY['sync_pages', 'compare_page'].sql}"
+    ((document,),) = await connection.fetch(compared, *arguments)
+    await transaction.rollback()
+    (explained,) = json.loads(document)
+    assert not [plan for plan in nodes(explained["Plan"]) if plan["Node Type"] == "Seq Scan"]
+    assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 20_000
 
 
 async def test_plans_made_while_the_tables_were_empty_do_not_read_them_through_later(database_url: str) -> None:

@@ -48,7 +48,7 @@ from service.store.subscribers import DisabledSubscriber, ListenerRow, Subscribe
 from service.store.sync_delta import DeltaCount, DeltaRow
 from service.store.sync_entries import SyncEntry
 from service.store.sync_log import BegunSync, SyncLogRow
-from service.store.sync_staging import Keys
+from service.store.sync_pages import Held
 from service.store.webhook_secrets import WebhookSecret
 from service.store.webhooks import WebhookRow
 
@@ -146,7 +146,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("sync_log", "find_sync"): SyncLogRow,
     ("sync_log", "find_last_sync_of_job"): SyncLogRow,
     ("sync_log", "list_syncs"): SyncLogRow,
-    ("sync_staging", "count_keys"): Keys,
+    ("sync_pages", "count_pages"): Held,
     ("webhook_secrets", "list_webhook_secrets"): WebhookSecret,
     ("webhooks", "find_webhook"): WebhookRow,
 }
@@ -177,6 +177,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     ("deliveries", "resend_delivery"): {"member_id": "uuid", "in_order": "bool"},
     ("directories", "list_live_directories"): {"id": "uuid", "name": "text"},
     ("retention", "list_outdated_syncs"): {"id": "uuid"},
+    ("sync_pages", "compare_page"): {"place": "int4"},
     ("jobs", "list_run_slots"): {"schedule_id": "uuid"},
     ("jobs", "lock_due_jobs"): JOB_FACTS,
     ("jobs", "lock_job"): JOB_FACTS,

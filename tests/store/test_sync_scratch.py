@@ -16,8 +16,8 @@ from service.store.sync_scratch import empty_scratch
 
 MINE, OTHER = JobId(UUID(int=1)), JobId(UUID(int=2))
 FILL = """
-insert into sync_staging (job_id, reading, external_id, source_hash, content)
-select $1, 1, n::text, '\\x00', '\\x7b7d' from generate_series(1, 200) n
+insert into sync_staging (job_id, external_id, source_hash, content)
+select $1, n::text, '\\x00', '\\x7b7d' from generate_series(1, 200) n
 """
 
 
@@ -26,7 +26,7 @@ async def database(module_database_url: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sync_scratch, "_LARGE_BYTES", 8192)
     database = await Database.connect(module_database_url, name="tests", size=4)
     async with database.transaction() as tx:
-        await tx.execute("truncate sync_staging, sync_delta")
+        await tx.execute("truncate sync_pages, sync_staging, sync_delta")
         await tx.execute(FILL, MINE)
     yield database
     await database.close()
@@ -51,6 +51,20 @@ async def test_a_sync_that_runs_alone_throws_its_files_away(database: Database) 
     assert await staged(database) == {}
     async with database.transaction() as tx:
         assert await tx.fetchval("select pg_relation_size('sync_staging')") == 0
+
+
+async def test_what_was_read_page_by_page_goes_too_and_is_never_anothers(database: Database) -> None:
+    page = "insert into sync_pages (job_id, reading, records, keys) values ($1, 1, 1, 'a')"
+    async with database.transaction() as tx:
+        await tx.execute(page, MINE)
+    assert await emptied(database)
+    async with database.transaction() as tx:
+        assert await tx.fetchval("select count(*) from sync_pages") == 0
+        await tx.execute(FILL, MINE)
+        await tx.execute(page, OTHER)
+    assert not await emptied(database)
+    async with database.transaction() as tx:
+        assert await tx.fetchval("select job_id from sync_pages") == OTHER
 
 
 async def test_beside_another_sync_nothing_is_thrown_away_and_the_lock_is_given_back(database: Database) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from service import translation
 from service.actions.compare_snapshot import Comparison, compare_directory, discard_comparison
-from service.actions.stage_snapshot import Meaning
+from service.actions.stage_snapshot import Keep, Meaning
 from service.clients.directories.source import Source
 from service.domain.change import Cause, Reason, Rules, VersionKind
 from service.domain.directories.configuration import Directory
@@ -129,6 +129,7 @@ class DirectoryReconciler:
             since=None,
             removed_before=0,
             approved=None,
+            keep=Keep.EVERYTHING,
         )
         async with self._access.opened(row) as source:
             await compare_directory(self._db, self._job, source, comparison)

@@ -36,26 +36,32 @@ from service.domain.source_mapping import (
 __all__ = [
     "DEFAULT_MAPPING",
     "DEFAULT_SETTINGS",
+    "LONGEST_KEY",
+    "MAX_CONTENT_BYTES",
     "DirectoryMapping",
+    "FieldKind",
     "InvalidMapping",
     "MappedRecord",
     "Unmappable",
     "directory_mapping",
     "mapped_record",
+    "state_of",
+    "updated_at_of",
+    "version_of",
 ]
 
 _SETTINGS: Final = frozenset({"externalId", "version", "updatedAt", "times", "timeZone", "states", "member"})
 _CONTRACT_NAMES: Final = {name: contract_name for contract_name, name in MEMBER_FIELDS.items()}
-_LONGEST_KEY: Final = 255
+LONGEST_KEY: Final = 255
 _MAX_VERSION: Final = 2**63 - 1
 # Four times what the largest member that fits the contract takes: nothing larger need be compared, let alone kept.
-_MAX_CONTENT_BYTES: Final = 80 * 1024
+MAX_CONTENT_BYTES: Final = 80 * 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Where JSON escapes a NUL; an even number of backslashes before it is text about one.
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
-class _Kind(IntEnum):
+class FieldKind(IntEnum):
     """How a field is normalised."""
 
     PLAIN = 0
@@ -69,14 +75,14 @@ def _only_step(path: Path) -> str | None:
     return path[0] if len(path) == 1 else None
 
 
-def _kind(name: str) -> _Kind:
+def _kind(name: str) -> FieldKind:
     if _CONTRACT_NAMES[name] in DATES:
-        return _Kind.LAST_INSTANT if name == "expires_at" else _Kind.FIRST_INSTANT
-    return {"national_id": _Kind.NATIONAL_ID, "state": _Kind.STATE}.get(name, _Kind.PLAIN)
+        return FieldKind.LAST_INSTANT if name == "expires_at" else FieldKind.FIRST_INSTANT
+    return {"national_id": FieldKind.NATIONAL_ID, "state": FieldKind.STATE}.get(name, FieldKind.PLAIN)
 
 
 # Looking a member of an enum up takes longer than comparing it.
-_PLAIN, _NATIONAL_ID, _STATE, _LAST = _Kind.PLAIN, _Kind.NATIONAL_ID, _Kind.STATE, _Kind.LAST_INSTANT
+_PLAIN, _NATIONAL_ID, _STATE, _LAST = FieldKind.PLAIN, FieldKind.NATIONAL_ID, FieldKind.STATE, FieldKind.LAST_INSTANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class DirectoryMapping:
     # The source's states by what they are written as, `true` and `1` among them.
     states: Mapping[str, str] = field(default_factory=dict)
     # `member`, made ready once: the field, its path, the path's only step where it has one, and what kind of field it is.
-    steps: tuple[tuple[str, Path, str | None, _Kind], ...] = field(init=False, repr=False, compare=False)
+    steps: tuple[tuple[str, Path, str | None, FieldKind], ...] = field(init=False, repr=False, compare=False)
     # The only step to the key, where it has one.
     key_step: str | None = field(init=False, repr=False, compare=False)
 
@@ -180,7 +186,7 @@ def directory_mapping(settings: Mapping[str, Any], *, nested: bool = True) -> Di
 
 
 def _column(value: object, name: str) -> Path:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_KEY:
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_KEY:
         raise InvalidMapping(f"{name} is the name of a column")
     return (value,)
 
@@ -212,19 +218,19 @@ def mapped_record(mapping: DirectoryMapping, record: Mapping[str, object]) -> Ma
     if isinstance(external_id, int) and not isinstance(external_id, bool):
         external_id = str(external_id)
     if not _is_key(external_id):
-        rule = f"a text of 1 to {_LONGEST_KEY} characters without control characters, or a whole number"
+        rule = f"a text of 1 to {LONGEST_KEY} characters without control characters, or a whole number"
         return Unmappable(None, f"{written(mapping.external_id)}: the key must be {rule}")
     try:
         fields = _fields(mapping, record)
-        updated_at = None if mapping.updated_at is None else _updated_at(mapping.updated_at, mapping, record)
-        version = _version(mapping, record, updated_at) if mapping.version is not None or updated_at is not None else None
+        updated_at = None if mapping.updated_at is None else updated_at_of(mapping.updated_at, mapping, record)
+        version = version_of(mapping, record, updated_at) if mapping.version is not None or updated_at is not None else None
         content = content_of(fields)
     except ValueError as error:
         return Unmappable(external_id, str(error))
     except TypeError:
         return Unmappable(external_id, "a field holds what JSON cannot keep")
-    if len(content) > _MAX_CONTENT_BYTES:
-        return Unmappable(external_id, f"the mapped fields take more than {_MAX_CONTENT_BYTES // 1024} KiB")
+    if len(content) > MAX_CONTENT_BYTES:
+        return Unmappable(external_id, f"the mapped fields take more than {MAX_CONTENT_BYTES // 1024} KiB")
     if b"\\u0000" in content and _ESCAPED_NUL.search(content):
         return Unmappable(external_id, "a field holds a NUL character")
     return MappedRecord(external_id, content, hash_of(content), fields, updated_at, version)
@@ -232,7 +238,7 @@ def mapped_record(mapping: DirectoryMapping, record: Mapping[str, object]) -> Ma
 
 def _is_key(value: object) -> TypeGuard[str]:
     # What is printable has no control characters, and that is known sooner.
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_KEY and (value.isprintable() or not _CONTROL.search(value))
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_KEY and (value.isprintable() or not _CONTROL.search(value))
 
 
 def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str, object] | None:
@@ -252,7 +258,7 @@ def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str
         elif kind is _NATIONAL_ID:
             value = (normalise_national_id(value) or None) if isinstance(value, str) else value
         elif kind is _STATE:
-            value = _state(mapping, value)
+            value = state_of(mapping, value)
             if value == REMOVED:
                 return None
         else:
@@ -262,20 +268,23 @@ def _fields(mapping: DirectoryMapping, record: Mapping[str, object]) -> dict[str
     return fields
 
 
-def _state(mapping: DirectoryMapping, value: object) -> object:
+def state_of(mapping: DirectoryMapping, value: object) -> object:
+    """The state that the source's one means, or the source's own where the mapping has no other."""
     if isinstance(value, bool):
         return mapping.states.get("true" if value else "false", value)
     return mapping.states.get(str(value), value) if isinstance(value, str | int) else value
 
 
-def _updated_at(path: Path, mapping: DirectoryMapping, record: Mapping[str, object]) -> datetime:
+def updated_at_of(path: Path, mapping: DirectoryMapping, record: Mapping[str, object]) -> datetime:
+    """When the record changed, in UTC; raises ValueError."""
     instant = instant_of(find(record, path), path, mapping.time_unit, mapping.zone)
     if instant is None:
         raise ValueError(f"{written(path)}: must be an RFC 3339 time with its offset")
     return instant
 
 
-def _version(mapping: DirectoryMapping, record: Mapping[str, object], updated_at: datetime | None) -> int | None:
+def version_of(mapping: DirectoryMapping, record: Mapping[str, object], updated_at: datetime | None) -> int | None:
+    """The version that the record has, or that the time of its update stands for; raises ValueError."""
     if mapping.version is None:
         return None if updated_at is None else microseconds(updated_at)
     value = find(record, mapping.version)

@@ -8,7 +8,7 @@ insert into sync_delta (
 select
     $1, (select coalesce(max(place), 0) from sync_delta where job_id = $1) + row_number() over (order by s.external_id),
     'touched', s.external_id, m.id, m.upstream_state <> 'removed', s.source_hash, s.content, s.national_id, s.version, s.updated_at
-from (select * from sync_staging where job_id = $1 and reading = 1 and reason is null) s
+from (select * from sync_staging where job_id = $1 and reason is null) s
 join members m on m.connection_id = $2 and m.external_id = s.external_id
 left join sync_delta d on d.job_id = $1 and d.external_id = s.external_id
 where d.job_id is null and s.content is not null and s.source_hash <> $3;

@@ -48,6 +48,10 @@ using (
 ) as key
 where s.external_id = key.external_id and not exists (select from jobs j where j.id = s.job_id and j.state = 'running');
 
+-- name: erase_pages
+-- Of whose keys they are told among a thousand others, and a hash is of what was said: what runs no more needs none of them.
+delete from sync_pages p where not exists (select from jobs j where j.id = p.job_id and j.state = 'running');
+
 -- name: erase_differences
 -- The same of the differences that they had found.
 delete from sync_delta d

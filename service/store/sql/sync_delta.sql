@@ -6,48 +6,55 @@ where d.job_id = $1 or not exists (select from jobs j where j.id = d.job_id and 
 -- name: analyze_delta
 analyze sync_delta;
 
--- name: compare_snapshot
--- One pass over the snapshot and the connection's members. $3: whether who is missing may have left; $4: what is remembered of a
--- removal; $5: when the snapshot began, since when the stream knows better who is there.
+-- name: compare_kept
+-- Where the records that are kept of the first reading and the connection's members differ. $3: what is remembered of a removal.
 insert into sync_delta (
     job_id, place, what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason
 )
 select
-    $1, row_number() over (order by array_position(array['updated', 'touched', 'reactivated', 'added', 'left', 'absent'], what), external_id),
+    $1, row_number() over (order by array_position(array['updated', 'touched', 'reactivated', 'added', 'left'], what), external_id),
     what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason
 from (
     select
         case
             when s.reason is not null then case when s.contradicts then 'conflicting' else 'invalid' end
-            when s.job_id is null then 'absent'
-            when s.source_hash = $4 then 'left'
+            when s.source_hash = $3 then 'left'
             when m.id is null or m.version = 0 then 'added'
             when m.upstream_state = 'removed' then 'reactivated'
             when s.source_hash is distinct from m.source_hash or m.is_of_another_meaning then 'updated'
             else 'touched'
         end as what,
-        coalesce(s.external_id, m.external_id) as external_id,
-        m.id as member_id,
-        coalesce(m.upstream_state <> 'removed', false) as was_live,
-        s.source_hash, s.content, s.national_id,
-        case when s.job_id is null then m.source_version else s.version end as version,
-        s.updated_at, s.reason
-    from (select * from sync_staging where job_id = $1 and reading = 1) s
-    full join (
-        select id, external_id, source_hash, source_version, upstream_state, upstream_applied_at, version,
+        s.external_id, m.id as member_id, coalesce(m.upstream_state <> 'removed', false) as was_live,
+        s.source_hash, s.content, s.national_id, s.version, s.updated_at, s.reason
+    from (select * from sync_staging where job_id = $1) s
+    left join (
+        select id, external_id, source_hash, source_version, upstream_state, version,
             -- What is remembered is of the records as they were understood then.
             coalesce(upstream_applied_at < (select meaning_changed_at from connections where id = $2), false) as is_of_another_meaning
         from members
         where connection_id = $2
     ) m on m.external_id = s.external_id
     where case
-        when s.job_id is null
-            then $3::boolean and m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $5::timestamptz, true)
         when s.reason is not null then true
-        when m.id is null then s.source_hash <> $4::bytea or s.version is not null
+        when m.id is null then s.source_hash <> $3::bytea or s.version is not null
         else s.source_hash is distinct from m.source_hash or m.is_of_another_meaning or coalesce(s.version > m.source_version, false)
     end
 ) d;
+
+-- name: find_absent
+-- Behind all other differences, the live members of whom the first reading has nothing. $3: when the snapshot began, since when the
+-- stream knows better who is there.
+insert into sync_delta (job_id, place, what, external_id, member_id, was_live, version)
+select
+    $1, (select coalesce(max(place), 0) from sync_delta where job_id = $1) + row_number() over (order by m.external_id),
+    'absent', m.external_id, m.id, true, m.source_version
+from members m
+where m.connection_id = $2 and m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $3::timestamptz, true)
+    and not exists (
+        select
+        from (select string_to_table(p.keys, E'\x1f') as key from sync_pages p where p.job_id = $1 and p.reading = 1) k
+        where k.key = m.external_id
+    );
 
 -- name: pair_by_national_id
 -- New keys of people who are known by another key of the same connection.
@@ -62,14 +69,14 @@ where d.job_id = $1 and d.what = 'added' and d.national_id is not null
 -- A key that a reading has is not given up.
 update sync_delta d
 set replaces = null, replaces_live = false
-from sync_staging s
-where d.job_id = $1 and d.replaces is not null and s.job_id = $1 and s.reading = $2 and s.external_id = d.replaces;
+from (select string_to_table(p.keys, E'\x1f') as key from sync_pages p where p.job_id = $1 and p.reading = $2) k
+where d.job_id = $1 and d.replaces is not null and k.key = d.replaces;
 
 -- name: drop_those_present
 -- Who is in another reading is not absent.
 delete from sync_delta d
-using sync_staging s
-where d.job_id = $1 and d.what = 'absent' and s.job_id = $1 and s.reading = $2 and s.external_id = d.external_id;
+using (select string_to_table(p.keys, E'\x1f') as key from sync_pages p where p.job_id = $1 and p.reading = $2) k
+where d.job_id = $1 and d.what = 'absent' and k.key = d.external_id;
 
 -- name: drop_those_replaced
 -- Who has a new key has not left.

@@ -97,8 +97,11 @@ async def person(admin: Admin) -> Person:
         ), entry as (
             insert into sync_entries (log_id, what, external_id, changes) select id, 'updated', 'ext-1', $3 from log
         ), staged as (
-            insert into sync_staging (job_id, reading, external_id, source_hash, content, national_id)
-            select job_id, 1, 'ext-1', '\\x00', convert_to($4, 'UTF8'), $4 from log
+            insert into sync_staging (job_id, external_id, source_hash, content, national_id)
+            select job_id, 'ext-1', '\\x00', convert_to($4, 'UTF8'), $4 from log
+        ), page as (
+            insert into sync_pages (job_id, reading, records, keys, hashes)
+            select job_id, 1, 1, 'ext-1', decode(repeat('07', 16), 'hex') from log
         )
         insert into sync_delta (job_id, place, what, external_id, was_live, content, national_id)
         select job_id, 1, 'updated', 'ext-1', true, convert_to($4, 'UTF8'), $4 from log returning place

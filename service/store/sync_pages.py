@@ -1,0 +1,108 @@
+"""Which records a running sync has read, page by page, and which of them say something else than what is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from service.domain.jobs import JobId
+from service.domain.member import ConnectionId
+from service.domain.source_hash import HASH_BYTES
+from service.store.bulk import SLOW_SECONDS, plan_for_bulk
+from service.store.queries import queries
+
+if TYPE_CHECKING:
+    from service.store.database import Tx
+
+__all__ = [
+    "Held",
+    "ReadPage",
+    "compare_page",
+    "count_keys",
+    "count_pages",
+    "delete_repetitions",
+    "discard_pages",
+    "insert_page",
+    "mark_contradictions",
+]
+
+_SQL: Final = queries("sync_pages")
+# No key holds a control character.
+_BETWEEN_KEYS: Final = "\x1f"
+_NO_HASH: Final = bytes(HASH_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """The keys of a page, one at least, and what it says of them; sent as one text and one piece of bytes, which costs nothing."""
+
+    keys: Sequence[str]
+    # None of a record that means nothing.
+    hashes: Sequence[bytes | None] = field(repr=False)
+    # None: nothing has a version.
+    versions: Sequence[int | None] | None = None
+
+    @property
+    def joined_keys(self) -> str:
+        """All keys."""
+        return _BETWEEN_KEYS.join(self.keys)
+
+    @property
+    def joined_hashes(self) -> bytes:
+        """All hashes."""
+        return b"".join([_NO_HASH if one is None else one for one in self.hashes])
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many records with a key the pages of a reading hold, and how many records are kept of the first one."""
+
+    keyed: int
+    kept: int
+
+
+async def discard_pages(tx: Tx, job_id: JobId) -> None:
+    """Forget what this job has read, and those whose job does not run any more."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["discard_pages"].sql, job_id, timeout=SLOW_SECONDS)
+
+
+async def insert_page(tx: Tx, job_id: JobId, reading: int, page: ReadPage, *, with_hashes: bool) -> None:
+    """Note what a page holds."""
+    hashes, versions = (page.joined_hashes, page.versions) if with_hashes else (None, None)
+    await tx.execute(_SQL["insert_page"].sql, job_id, reading, page.joined_keys, hashes, versions)
+
+
+async def compare_page(tx: Tx, job_id: JobId, connection_id: ConnectionId, page: ReadPage, removal_hash: bytes) -> list[int]:
+    """Note a page of the first reading, and answer at which of its places, from 0, what it says is not what is remembered."""
+    arguments = (job_id, connection_id, page.joined_keys, page.joined_hashes, page.versions, removal_hash)
+    return [place - 1 for (place,) in await tx.fetch(_SQL["compare_page"].sql, *arguments)]
+
+
+async def count_pages(tx: Tx, job_id: JobId, reading: int) -> Held:
+    """How much of a reading there is."""
+    await plan_for_bulk(tx)
+    record = await tx.fetchrow(_SQL["count_pages"].sql, job_id, reading, timeout=SLOW_SECONDS)
+    if record is None:
+        raise RuntimeError("an aggregate has one row")
+    return Held(**record)
+
+
+async def count_keys(tx: Tx, job_id: JobId, reading: int) -> int:
+    """How many distinct keys a reading has."""
+    await plan_for_bulk(tx)
+    keys: int = await tx.fetchval(_SQL["count_keys"].sql, job_id, reading, timeout=SLOW_SECONDS)
+    return keys
+
+
+async def mark_contradictions(tx: Tx, job_id: JobId, reason: str) -> None:
+    """Take nothing of keys that the snapshot tells two things of."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["mark_contradictions"].sql, job_id, reason, timeout=SLOW_SECONDS)
+
+
+async def delete_repetitions(tx: Tx, job_id: JobId) -> None:
+    """Keep the newest record of each key, where it differs from what is known."""
+    await plan_for_bulk(tx)
+    await tx.execute(_SQL["delete_repetitions"].sql, job_id, timeout=SLOW_SECONDS)
