@@ -1,4 +1,4 @@
-"""Forget what was kept for its time: the inbox's keys, and what syncs said of single records."""
+"""Forget what was kept for its time: the inbox's keys, what syncs said of single records, deliveries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from service.actions.discard_deliveries import discard_deliveries
 from service.domain.jobs import JobResult
 from service.store.retention import count_inbox_pages, discard_messages, discard_sync_entries, list_outdated_syncs
 
@@ -54,5 +55,6 @@ async def discard_outdated(db: Database, job: RunningJob, *, pages: int = _PAGES
                 await job.progress(phase="sync entries", discarded=gone["sync_entries"])
                 if some < rows:
                     break
-    _log.info("outdated rows are discarded", job=str(job.id), inbox=gone["inbox"], sync_entries=gone["sync_entries"])
-    return JobResult.succeeded({"inbox": gone["inbox"], "syncEntries": gone["sync_entries"]})
+    gone["deliveries"] = await discard_deliveries(db, job, rows)
+    _log.info("outdated rows are discarded", job=str(job.id), **gone)
+    return JobResult.succeeded({"inbox": gone["inbox"], "syncEntries": gone["sync_entries"], "deliveries": gone["deliveries"]})

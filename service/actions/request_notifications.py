@@ -86,7 +86,8 @@ async def request_replay(tx: Tx, author: Author, subscriber_id: SubscriberId, si
         return None
     if found is SubscriberState.DISABLED:
         return SubscriberInactive(found)
-    if since >= await read_clock(tx):
+    now = await read_clock(tx)
+    if since >= now:
         return NotInThePast()
     asked = await enqueue_job(
         tx,
@@ -94,7 +95,7 @@ async def request_replay(tx: Tx, author: Author, subscriber_id: SubscriberId, si
         company_id=author.company_id,
         subject_id=subscriber_id,
         requested_by=author.actor,
-        parameters={"since": since.isoformat()},
+        parameters={"since": since.isoformat(), "until": now.isoformat()},
     )
     if isinstance(asked, Enqueued):
         told = {"since": since.isoformat(), "job": str(asked.job_id)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from service.domain.member import MemberId
+from service.domain.notifications.subscriber import SubscriberId
 from service.store.queries import queries
 
 if TYPE_CHECKING:
@@ -12,7 +14,14 @@ if TYPE_CHECKING:
 
     from service.store.database import Tx
 
-__all__ = ["count_inbox_pages", "discard_messages", "discard_sync_entries", "list_outdated_syncs"]
+__all__ = [
+    "count_inbox_pages",
+    "discard_abandoned_deliveries",
+    "discard_ended_deliveries",
+    "discard_messages",
+    "discard_sync_entries",
+    "list_outdated_syncs",
+]
 
 _SQL: Final = queries("retention")
 
@@ -38,3 +47,18 @@ async def discard_sync_entries(tx: Tx, log_id: UUID, most: int) -> int:
     """Forget up to so many entries of a sync; answers how many."""
     gone: int = await tx.fetchval(_SQL["discard_sync_entries"].sql, log_id, most)
     return gone
+
+
+async def discard_ended_deliveries(tx: Tx, older_than: timedelta, most: int) -> int:
+    """Forget up to so many deliveries that ended so long ago, with their attempts; answers how many."""
+    gone: int = await tx.fetchval(_SQL["discard_ended_deliveries"].sql, older_than, most)
+    return gone
+
+
+async def discard_abandoned_deliveries(tx: Tx, older_than: timedelta, most: int) -> tuple[int, list[tuple[SubscriberId, MemberId]]]:
+    """Forget up to so many deliveries of removed subscribers, and of those that nobody has called for so long.
+
+    Answers how many, and of which subscribers' members others may wait for them.
+    """
+    records = await tx.fetch(_SQL["discard_abandoned_deliveries"].sql, older_than, most)
+    return len(records), sorted({(one["subscriber_id"], one["member_id"]) for one in records if one["in_order"]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -29,6 +29,7 @@ __all__ = [
     "find_last_sync_of_job",
     "find_sync",
     "finish_sync",
+    "list_baselines",
     "list_open_quarantines",
     "list_syncs",
     "review_sync",
@@ -190,3 +191,9 @@ async def list_syncs(
     """Runs, the newest first, below the one that began `after`; the caller knows that the connection is the company's."""
     end = (None, None) if after is None else after
     return [SyncLogRow(**record) for record in await tx.fetch(_SQL["list_syncs"].sql, company_id, connection_id, *end, limit)]
+
+
+async def list_baselines(tx: Tx, correlation_ids: Collection[str]) -> set[str]:
+    """Those of these runs that were first imports, whose new members nobody is told of."""
+    records = await tx.fetch(_SQL["list_baselines"].sql, list(correlation_ids))
+    return {record["correlation_id"] for record in records}

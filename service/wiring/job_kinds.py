@@ -12,6 +12,8 @@ from service.actions.read_models.directory import DirectoryAccess
 from service.actions.read_models.registry import built_in_read_models
 from service.actions.reconcile_drift import DRIFT_FULL, DRIFT_SAMPLED, reconcile_drift
 from service.actions.remove_connection import remove_connection
+from service.actions.replay_notifications import replay_notifications
+from service.actions.request_notifications import NOTIFICATION_REPLAY
 from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.running_job import JobKind, JobKinds, RunningJob
 from service.actions.sync_directory import SyncSetting, sync_directory
@@ -67,6 +69,7 @@ def job_kinds(
         CONNECTION_REMOVAL: JobKind(remove),
         EXPIRY: JobKind(expire),
         PLAN_CHANGES: JobKind(begin_plans),
+        NOTIFICATION_REPLAY: JobKind(partial(replay_notifications, database)),
         RETENTION: JobKind(partial(discard_outdated, database)),
         DRIFT_SAMPLED: JobKind(compare),
         DRIFT_FULL: JobKind(compare),

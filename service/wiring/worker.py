@@ -44,6 +44,7 @@ from service.entrypoints.consumers.webhooks import webhooks_router
 from service.entrypoints.loops.backlog_watch import BacklogWatch
 from service.entrypoints.loops.jobs_due import JobsDue
 from service.entrypoints.loops.notification_bindings import NotificationBindings
+from service.entrypoints.loops.notification_sweep import NotificationSweep
 from service.entrypoints.loops.notifier import Notifier, NotifierOptions
 from service.settings import Settings, SettingsError, load_settings, without_password
 from service.store.database import Database
@@ -203,6 +204,7 @@ class Worker:
             asyncio.create_task(self._notifications.run(), name="notifications"),
             asyncio.create_task(bindings.run(), name="notification bindings"),
             asyncio.create_task(self._notifier.run(), name="notifier"),
+            asyncio.create_task(NotificationSweep(self._notifications_db, name="worker").run(), name="notification sweep"),
         ]
 
     async def start(self) -> None:

@@ -62,10 +62,10 @@ async def test_keys_of_the_inbox_go_after_two_weeks(clock: Clock) -> None:
     await taken_in(clock, 3000, 400, "ancient-")
 
     # Page by page, so that a batch ends in the middle.
-    assert await discard(clock, pages=3) == {"inbox": 6000, "syncEntries": 0}
+    assert await discard(clock, pages=3) == {"inbox": 6000, "syncEntries": 0, "deliveries": 0}
     assert {name.partition("-")[0] for name in await clock.inbox()} == {"young"}
     assert len(await clock.inbox()) == 500
-    assert await discard(clock) == {"inbox": 0, "syncEntries": 0}
+    assert await discard(clock) == {"inbox": 0, "syncEntries": 0, "deliveries": 0}
 
 
 async def test_entries_of_syncs_go_after_a_month_unless_somebody_has_yet_to_look(clock: Clock) -> None:
@@ -74,7 +74,7 @@ async def test_entries_of_syncs_go_after_a_month_unless_somebody_has_yet_to_look
     await synced(clock, 5, 31, "quarantined", dry_run=True)
     await synced(clock, 4, 29)
 
-    assert await discard(clock, rows=10) == {"inbox": 0, "syncEntries": 30}
+    assert await discard(clock, rows=10) == {"inbox": 0, "syncEntries": 30, "deliveries": 0}
     left = await clock.fetch(
         "select l.status, count(*) as n from sync_log l join sync_entries e on e.log_id = l.id group by 1 order by 1"
     )
@@ -83,7 +83,62 @@ async def test_entries_of_syncs_go_after_a_month_unless_somebody_has_yet_to_look
         "update sync_log set review = 'rejected', reviewed_at = now(), reviewed_by = 'x' where not dry_run "
         "and status = 'quarantined'"
     )
-    assert await discard(clock) == {"inbox": 0, "syncEntries": 7}
+    assert await discard(clock) == {"inbox": 0, "syncEntries": 7, "deliveries": 0}
     # What was counted of them stays.
     ((logs,),) = await clock.fetch("select count(*) from sync_log")
     assert logs == 4
+
+
+async def delivered(clock: Clock, subscriber: str, count: int, days: float, **given: str) -> None:
+    row = {"state": "'delivered'", "due_at": "null", "finished_at": "now() - $2 * interval '1 day'", "in_order": "false"} | given
+    await clock.fetch(
+        "with new as (insert into deliveries (subscriber_id, member_id, version, created_at, correlation_id, state, due_at, "
+        f"finished_at, in_order) select $1, $4, n + (select count(*) from deliveries), now() - $2 * interval '1 day', 'x', "
+        f"{row['state']}, {row['due_at']}, {row['finished_at']}, {row['in_order']} from generate_series(1, $3) n returning id) "
+        "insert into delivery_attempts (delivery_id, number, started_at, duration, outcome) "
+        "select id, 1, now(), interval '0', 'delivered' from new",
+        subscriber,
+        days,
+        count,
+        clock.connection,
+    )
+
+
+async def subscribed(clock: Clock, state: str) -> str:
+    ((found,),) = await clock.fetch(
+        "insert into subscribers (id, company_id, name, url, state, state_changed_by, created_by) "
+        "values (gen_random_uuid(), $1, $2, 'https://lists.example', $2, 'x', 'x') returning id",
+        clock.company,
+        state,
+    )
+    return str(found)
+
+
+async def test_deliveries_go_a_month_after_their_end_with_their_attempts(clock: Clock) -> None:
+    active, paused, removed = [await subscribed(clock, state) for state in ("active", "paused", "removed")]
+    waits = {"state": "'pending'", "due_at": "now()", "finished_at": "null"}
+    await delivered(clock, active, 25, 30.1)
+    await delivered(clock, active, 3, 29.9)
+    await delivered(clock, active, 4, 400, **waits)
+    await delivered(clock, paused, 12, 91, **waits)
+    await delivered(clock, paused, 5, 89, **waits)
+    await delivered(clock, removed, 11, 1, **waits)
+
+    assert await discard(clock, rows=10) == {"inbox": 0, "syncEntries": 0, "deliveries": 25 + 12 + 11}
+    left = await clock.fetch("select subscriber_id::text, count(*) from deliveries group by 1")
+    assert dict(left) == {active: 7, paused: 5}
+    assert (
+    orphans = "select from delivery_attempts a where not exists (select from deliveries where id = delivery_id)"
+    assert await clock.fetch(orphans) == []
+    )
+
+
+async def test_what_waited_for_an_abandoned_delivery_is_let_go(clock: Clock) -> None:
+    paused = await subscribed(clock, "paused")
+    await delivered(clock, paused, 1, 91, state="'pending'", due_at="now()", finished_at="null", in_order="true")
+    await delivered(clock, paused, 2, 1, state="'waiting'", finished_at="null", in_order="true")
+
+    await discard(clock)
+
+    left = await clock.fetch("select state from deliveries order by version")
+    assert [state for (state,) in left] == ["pending", "waiting"]

@@ -139,6 +139,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("subscribers", "list_listeners"): ListenerRow,
     ("subscribers", "list_subscribers"): SubscriberRow,
     ("subscribers", "show_subscriber"): SubscriberRow,
+    ("sweeps", "list_missed_events"): PastEvent,
     ("sync_delta", "count_delta"): DeltaCount,
     ("sync_delta", "read_delta"): DeltaRow,
     ("sync_entries", "list_entries"): SyncEntry,
@@ -176,6 +177,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     ("deliveries", "list_due_subscribers"): {"id": "uuid", "failing": "bool"},
     ("deliveries", "resend_delivery"): {"member_id": "uuid", "in_order": "bool"},
     ("directories", "list_live_directories"): {"id": "uuid", "name": "text"},
+    ("retention", "discard_abandoned_deliveries"): {"subscriber_id": "uuid", "member_id": "uuid", "in_order": "bool"},
     ("retention", "list_outdated_syncs"): {"id": "uuid"},
     ("sync_pages", "compare_page"): {"place": "int4"},
     ("jobs", "list_run_slots"): {"schedule_id": "uuid"},
@@ -193,6 +195,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     ("subscriber_secrets", "retire_subscriber_secrets"): {"reference": "text"},
     ("subscribers", "list_listening_companies"): {"company_id": "uuid"},
     ("subscribers", "lock_ordered"): {"id": "uuid"},
+    ("sync_log", "list_baselines"): {"correlation_id": "text"},
     ("sync_log", "list_open_quarantines"): {"job_id": "uuid"},
     ("webhook_secrets", "retire_webhook_secrets"): {"reference": "text"},
 }

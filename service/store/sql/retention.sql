@@ -38,3 +38,32 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: discard_ended_deliveries
+-- Up to $2 that ended so long ago, with their attempts.
+with gone as (
+    delete from deliveries
+    where id = any (array(
+        select id from deliveries where finished_at < statement_timestamp() - $1::interval order by finished_at limit $2
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: discard_abandoned_deliveries
+-- Up to $2 of subscribers that were removed, or that nobody has called for so long; where order mattered, of which member.
+delete from deliveries
+where id = any (array(
+    select d.id
+    from subscribers s
+    cross join lateral (
+        select d.id from deliveries d
+        where d.subscriber_id = s.id
+            and (s.state = 'removed' or (d.finished_at is null and d.created_at < statement_timestamp() - $1::interval))
+        order by d.id
+        limit $2
+    ) d
+    where s.state in ('removed', 'paused', 'disabled')
+    limit $2
+))
+returning subscriber_id, member_id, in_order;

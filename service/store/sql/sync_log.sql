@@ -95,3 +95,7 @@ where ($1::uuid is null or l.company_id = $1)
     and ($3::timestamptz is null or (l.started_at, l.id) < ($3, $4::uuid))
 order by l.started_at desc, l.id desc
 limit $5;
+
+-- name: list_baselines
+-- Which of these runs were first imports.
+select distinct correlation_id from sync_log where correlation_id = any ($1::text[]) and baseline and not dry_run;
