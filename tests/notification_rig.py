@@ -1,8 +1,12 @@
-"""What the tests of notifications stand on: a company with members whose events are in the audit, and its subscribers."""
+"""What the tests of notifications stand on: a company with members whose events are in the audit, and its subscribers.
+
+`python -m tests.notification_rig` is a worker whose leases of deliveries are short.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,14 +24,17 @@ from service.domain.addresses import LOOPBACK
 from service.domain.member import CompanyId, MemberId
 from service.domain.notifications.subscriber import SubscriberId, Told
 from service.entrypoints.loops.notifier import Notifier, NotifierOptions
+from service.settings import load_settings
 from service.store.companies import insert_company
 from service.store.database import Database
 from service.store.member_events import list_events_at
 from service.store.secret_grants import grant_secret
 from service.store.subscribers import SubscriberRow
+from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.translation import to_told
+from service.wiring.worker import Worker
 
 REFERENCE: Final = "env:ROLLCALL_SECRET_NOTIFICATIONS"
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -138,3 +145,22 @@ async def open_notified(url: str, *, size: int = 8) -> AsyncIterator[Notified]:
         yield Notified(database, company.id)
     finally:
         await database.close()
+
+
+# A worker that dies leaves its deliveries to others for this long; in production a minute.
+SHORT_LEASE: Final = NotifierOptions(lease=timedelta(seconds=3), delays=(timedelta(seconds=0.2),) * 50)
+ENVIRONMENT: Final = {"ALLOW_NETWORKS": "127.0.0.0/8", REFERENCE.removeprefix("env:"): SECRET}
+
+
+async def main() -> None:
+    worker = Worker(load_settings(), notifier_options=SHORT_LEASE)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await worker.start()
+    await stop.wait()
+    await worker.stop()
+
+
+if __name__ == "__main__":
+    configure_logs("json", "info")
+    asyncio.run(main())

@@ -32,7 +32,16 @@ async def publish_one(publisher: InboundPublisher, body: dict[str, Any], tracepa
 
 def known_names() -> set[str]:
     """Every name that a span may have."""
-    fixed = {names.APPLY_CHANGES, names.RELAY_WINDOW, names.BEGIN, names.COMMIT, names.ROLLBACK, names.SET}
+    fixed = {
+        names.APPLY_CHANGES,
+        names.RELAY_WINDOW,
+        names.ENQUEUE_DELIVERIES,
+        names.NOTIFY_SUBSCRIBER,
+        names.BEGIN,
+        names.COMMIT,
+        names.ROLLBACK,
+        names.SET,
+    }
     for module in pkgutil.iter_modules(service.store.__path__):
         import_module(f"service.store.{module.name}")
     statements = {names.statement_span(table, query) for table, query in REGISTRY}
@@ -43,6 +52,7 @@ def known_names() -> set[str]:
         names.send_span("rollcall.events"),
         names.process_span("rollcall.webhooks"),
         names.process_span("rollcall.member-changes"),
+        names.process_span("rollcall.notifications"),
         names.send_span("rollcall.commands"),
         names.process_span("rollcall.jobs"),
         names.process_span("rollcall.ticks"),

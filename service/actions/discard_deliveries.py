@@ -38,7 +38,7 @@ async def discard_deliveries(db: Database, job: RunningJob, rows: int) -> int:
             some, left_behind = await discard_abandoned_deliveries(tx, _ABANDONED, rows)
             if left_behind:
                 # What waited for them in its order waits no more.
-                await lock_ordered(tx, {subscriber_id for subscriber_id, _ in left_behind})
+                await lock_ordered(tx, {line.subscriber_id for line in left_behind})
                 await let_go(tx, left_behind)
         gone += some
         await job.progress(phase="deliveries", discarded=gone)

@@ -13,7 +13,7 @@ from service.actions.enqueue_job import AlreadyRunning, Enqueued, enqueue_job
 from service.domain.notifications.delivery import DeliveryId
 from service.domain.notifications.subscriber import SubscriberId, SubscriberState
 from service.store.clock import read_clock
-from service.store.deliveries import DeliveryRow, insert_test, let_go, resend_delivery, show_delivery
+from service.store.deliveries import DeliveryRow, Line, insert_test, let_go, resend_delivery, show_delivery
 from service.store.subscribers import lock_subscriber, show_subscriber
 from service.telemetry.handling import handling
 
@@ -69,12 +69,11 @@ async def resend(
         return None
     if found is SubscriberState.DISABLED:
         return SubscriberInactive(found)
-    resent = await resend_delivery(tx, delivery_id)
-    if resent is None:
+    resent = await resend_delivery(tx, delivery_id, subscriber_id)
+    if not resent:
         return NotEnded()
-    member_id, in_order = resent
-    if in_order and member_id is not None:
-        await let_go(tx, [(subscriber_id, member_id)])
+    if isinstance(resent, Line):
+        await let_go(tx, [resent])
     await audit_change(tx, author, "delivery.resent", subscriber_id, differences({}, {"delivery": delivery_id}))
     return await show_delivery(tx, delivery_id, subscriber_id, author.company_id)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, assert_never
 import structlog
 
 from service.actions.audit_change import Author, audit_change, differences
-from service.domain.member import MemberId
 from service.domain.notifications.delivery import (
     FAILING_FOR,
     RETRY_DELAYS,
@@ -27,6 +26,7 @@ from service.domain.notifications.delivery import (
 from service.domain.notifications.subscriber import SubscriberId
 from service.store.deliveries import (
     ClaimedDelivery,
+    Line,
     NewAttempt,
     SettledDelivery,
     Settlement,
@@ -139,15 +139,13 @@ def _told(attempt: Attempt) -> tuple[str, int | None, str | None, str | None, st
             assert_never(attempt.outcome)
 
 
-def _followed(
-    ours: Sequence[tuple[Finished, Step]], settled: Mapping[DeliveryId, SettledDelivery]
-) -> list[tuple[SubscriberId, MemberId]]:
+def _followed(ours: Sequence[tuple[Finished, Step]], settled: Mapping[DeliveryId, SettledDelivery]) -> set[Line]:
     """Whose later versions may wait for what has ended."""
-    return [
-        (one.claimed.subscriber_id, one.claimed.member_id)
+    return {
+        Line(one.claimed.subscriber_id, one.claimed.member_id, one.claimed.replay_id)
         for one, step in ours
         if step.state is not DeliveryState.PENDING and settled[one.claimed.id].in_order and one.claimed.member_id is not None
-    ]
+    }
 
 
 async def _judge(tx: Tx, finished: Collection[Finished], failing_for: timedelta) -> list[DisabledSubscriber]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from service.domain.member import CompanyId, MemberId
@@ -22,6 +22,7 @@ __all__ = [
     "ClaimedDelivery",
     "DeliveryBacklog",
     "DeliveryRow",
+    "Line",
     "NewAttempt",
     "NewDelivery",
     "SettledDelivery",
@@ -44,6 +45,14 @@ __all__ = [
 ]
 
 _SQL: Final = queries("deliveries")
+
+
+class Line(NamedTuple):
+    """What goes one after the other where order matters: a member's versions for one subscriber, live or of one replay."""
+
+    subscriber_id: SubscriberId
+    member_id: MemberId
+    replay_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,14 +178,11 @@ _ATTEMPT_COLUMNS: Final = column_names(NewAttempt)
 _SETTLEMENT_COLUMNS: Final = column_names(Settlement)
 
 
-async def insert_deliveries(
-    tx: Tx, rows: Sequence[NewDelivery], replay_id: UUID | None = None
-) -> tuple[int, list[tuple[SubscriberId, MemberId]]]:
+async def insert_deliveries(tx: Tx, rows: Sequence[NewDelivery], replay_id: UUID | None = None) -> tuple[int, set[Line]]:
     """Add those that are not there yet; answers how many, and of which subscribers' members some wait to be let go."""
     first, rest = ("subscriber_id", "member_id", "version", "in_order"), ("correlation_id", "traceparent")
     records = await tx.fetch(_SQL["insert_deliveries"].sql, *columns(first, rows), replay_id, *columns(rest, rows))
-    waiting = {(record["subscriber_id"], record["member_id"]) for record in records if record["in_order"]}
-    return len(records), sorted(waiting)
+    return len(records), {Line(record["subscriber_id"], record["member_id"], replay_id) for record in records if record["in_order"]}
 
 
 async def insert_test(
@@ -186,13 +192,14 @@ async def insert_test(
     return DeliveryId(await tx.fetchval(_SQL["insert_test"].sql, subscriber_id, test_id, correlation_id, traceparent))
 
 
-async def let_go(tx: Tx, members: Sequence[tuple[SubscriberId, MemberId]]) -> int:
-    """Let the lowest version that waits be tried, of each of these members that has none under way; answers how many.
+async def let_go(tx: Tx, lines: Collection[Line]) -> int:
+    """Let the lowest version that waits be tried, of each of these that has none under way; answers how many.
 
     The caller has locked the subscribers.
     """
-    subscribers, ids = [subscriber_id for subscriber_id, _ in members], [member_id for _, member_id in members]
-    return len(await tx.fetch(_SQL["let_go"].sql, subscribers, ids))
+    ordered = sorted(lines, key=str)
+    given = [[one.subscriber_id for one in ordered], [one.member_id for one in ordered], [one.replay_id for one in ordered]]
+    return len(await tx.fetch(_SQL["let_go"].sql, *given))
 
 
 async def list_due_subscribers(tx: Tx) -> dict[SubscriberId, bool]:
@@ -227,10 +234,12 @@ async def insert_attempts(tx: Tx, attempts: Sequence[NewAttempt]) -> None:
     await tx.execute(_SQL["insert_attempts"].sql, *columns(_ATTEMPT_COLUMNS, attempts))
 
 
-async def resend_delivery(tx: Tx, delivery_id: DeliveryId) -> tuple[MemberId | None, bool] | None:
-    """Let one that ended begin anew; answers its member and whether order matters, None where it has not ended."""
+async def resend_delivery(tx: Tx, delivery_id: DeliveryId, subscriber_id: SubscriberId) -> Line | bool:
+    """Let one that ended begin anew; answers whether it did, and where order matters its line, which the caller lets go."""
     record = await tx.fetchrow(_SQL["resend_delivery"].sql, delivery_id)
-    return None if record is None else (record["member_id"], record["in_order"])
+    if record is None or not record["in_order"]:
+        return record is not None
+    return Line(subscriber_id, record["member_id"], record["replay_id"])
 
 
 async def show_delivery(tx: Tx, delivery_id: DeliveryId, subscriber_id: SubscriberId, company_id: CompanyId) -> DeliveryRow | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from service.domain.member import MemberId
-from service.domain.notifications.subscriber import SubscriberId
+from service.store.deliveries import Line
 from service.store.queries import queries
 
 if TYPE_CHECKING:
@@ -55,10 +54,10 @@ async def discard_ended_deliveries(tx: Tx, older_than: timedelta, most: int) -> 
     return gone
 
 
-async def discard_abandoned_deliveries(tx: Tx, older_than: timedelta, most: int) -> tuple[int, list[tuple[SubscriberId, MemberId]]]:
+async def discard_abandoned_deliveries(tx: Tx, older_than: timedelta, most: int) -> tuple[int, set[Line]]:
     """Forget up to so many deliveries of removed subscribers, and of those that nobody has called for so long.
 
     Answers how many, and of which subscribers' members others may wait for them.
     """
     records = await tx.fetch(_SQL["discard_abandoned_deliveries"].sql, older_than, most)
-    return len(records), sorted({(one["subscriber_id"], one["member_id"]) for one in records if one["in_order"]})
+    return len(records), {Line(one["subscriber_id"], one["member_id"], one["replay_id"]) for one in records if one["in_order"]}

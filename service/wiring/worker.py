@@ -98,6 +98,7 @@ class Worker:
         self._tracing = tracing
         self._notifier_options = notifier_options
         self._notifier: Notifier | None = None
+        self._bindings: NotificationBindings | None = None
         self._db: Database | None = None
         self._jobs_db: Database | None = None
         self._notifications_db: Database | None = None
@@ -196,13 +197,13 @@ class Worker:
         self._notifier = opened_notifier(
             self._settings, self._notifications_db, self._notifier_options, metrics=self._metrics, tracing=self._tracing
         )
-        bindings = NotificationBindings(self._db, self._settings.rabbitmq_url.get_secret_value(), name="worker")
+        self._bindings = NotificationBindings(self._db, self._settings.rabbitmq_url.get_secret_value(), name="worker")
         self._tasks = [
             asyncio.create_task(self._changes.run(), name="group commit"),
             asyncio.create_task(self._jobs.run(), name="job consumer"),
             asyncio.create_task(jobs_due.run(), name="jobs due"),
             asyncio.create_task(self._notifications.run(), name="notifications"),
-            asyncio.create_task(bindings.run(), name="notification bindings"),
+            asyncio.create_task(self._bindings.run(), name="notification bindings"),
             asyncio.create_task(self._notifier.run(), name="notifier"),
             asyncio.create_task(NotificationSweep(self._notifications_db, name="worker").run(), name="notification sweep"),
         ]
@@ -384,6 +385,8 @@ class Worker:
             async with self._jobs.lock:
                 await self._leave_broker()
             await declared_topology(self._settings)
+            if self._bindings is not None:
+                self._bindings.bind_again()
             await self._consume()
 
 

@@ -127,10 +127,8 @@ async def test_deliveries_go_a_month_after_their_end_with_their_attempts(clock: 
     assert await discard(clock, rows=10) == {"inbox": 0, "syncEntries": 0, "deliveries": 25 + 12 + 11}
     left = await clock.fetch("select subscriber_id::text, count(*) from deliveries group by 1")
     assert dict(left) == {active: 7, paused: 5}
-    assert (
     orphans = "select from delivery_attempts a where not exists (select from deliveries where id = delivery_id)"
     assert await clock.fetch(orphans) == []
-    )
 
 
 async def test_what_waited_for_an_abandoned_delivery_is_let_go(clock: Clock) -> None:

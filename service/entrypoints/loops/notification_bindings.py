@@ -10,6 +10,7 @@ from service.clients.amqp_connection import connected
 from service.clients.topology import bind_companies
 from service.domain.errors import Retry, Unavailable
 from service.entrypoints.loops.dependency import Dependency
+from service.entrypoints.loops.waiting import within
 from service.store.subscribers import list_listening_companies
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class NotificationBindings:
         self._database = database
         self._broker_url = broker_url
         self._every = every.total_seconds()
+        self._again = asyncio.Event()
         self._state = Dependency("broker", waits_for=f"{name}-notification-bindings")
+
+    def bind_again(self) -> None:
+        """The queue may be another one than the one that was bound."""
+        self._again.set()
 
     async def run(self) -> None:
         """Bind until cancelled; raises only what no waiting can mend."""
@@ -48,6 +54,7 @@ class NotificationBindings:
     async def _bind(self, connection: AbstractConnection) -> None:
         while True:
             bound: set[object] = set()
+            self._again.clear()
             for _ in range(_ANEW_EVERY):
                 async with self._database.statement() as tx:
                     companies = set(await list_listening_companies(tx))
@@ -57,4 +64,6 @@ class NotificationBindings:
                 elif connection.is_closed:
                     raise Unavailable("the broker's connection was lost")
                 self._state.up()
-                await asyncio.sleep(self._every)
+                await within(self._again, self._every)
+                if self._again.is_set():
+                    break

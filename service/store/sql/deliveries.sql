@@ -17,20 +17,22 @@ values ($1, $2, false, 'pending', clock_timestamp(), $3, $4)
 returning id;
 
 -- name: let_go
--- Of each member the lowest version that waits, unless one of it is under way.
+-- Of each member, live or of one replay, the lowest version that waits, unless one is under way.
 update deliveries d set state = 'pending', due_at = clock_timestamp()
-from (
-    select distinct on (w.subscriber_id, w.member_id, w.replay_id) w.id
-    from unnest($1::uuid[], $2::uuid[]) as m (subscriber_id, member_id)
-    join deliveries w on w.subscriber_id = m.subscriber_id and w.member_id = m.member_id and w.state = 'waiting'
-    where not exists (
-        select from deliveries p
-        where p.subscriber_id = w.subscriber_id and p.member_id = w.member_id and p.state = 'pending'
-            and p.replay_id is not distinct from w.replay_id
-    )
-    order by w.subscriber_id, w.member_id, w.replay_id, w.version
+from (select distinct * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as m (subscriber_id, member_id, replay_id)) m
+cross join lateral (
+    select w.id from deliveries w
+    where w.subscriber_id = m.subscriber_id and w.member_id = m.member_id and w.state = 'waiting'
+        and w.replay_id is not distinct from m.replay_id
+    order by w.version
+    limit 1
 ) first
 where d.id = first.id
+    and not exists (
+        select from deliveries p
+        where p.subscriber_id = m.subscriber_id and p.member_id = m.member_id and p.state = 'pending'
+            and p.replay_id is not distinct from m.replay_id
+    )
 returning d.subscriber_id;
 
 -- name: list_due_subscribers
@@ -98,7 +100,7 @@ update deliveries set
     attempts_of_round = 0,
     finished_at = null
 where id = $1 and state in ('delivered', 'exhausted')
-returning member_id, in_order;
+returning member_id, replay_id, in_order;
 
 -- name: show_delivery
 -- One of a company's.

@@ -66,4 +66,4 @@ where id = any (array(
     where s.state in ('removed', 'paused', 'disabled')
     limit $2
 ))
-returning subscriber_id, member_id, in_order;
+returning subscriber_id, member_id, replay_id, in_order;
