@@ -34,6 +34,7 @@ from service.store.database import Database
 from service.store.jobs import find_job
 from service.store.migrate import migrate
 from service.telemetry.logs import configure_logs
+from tests.benchmarks.sync import ServerTime
 
 __all__ = ["DriftFigures", "Pass", "fill", "measure"]
 
@@ -70,10 +71,11 @@ where (m.version, m.state, m.plan, m.starts_at, m.expires_at)
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One run: seconds by the clock and of this process's CPU, what it has compared, and by how many mebibytes it has grown."""
+    """One run: seconds by the clock and of both CPUs, what it has compared, and by how many mebibytes this process has grown."""
 
     seconds: float
     cpu: float
+    server_cpu: float | None
     compared: int
     out_of_sync: int
     grown_mb: float
@@ -122,10 +124,10 @@ async def measure(url: str, members: int) -> DriftFigures:
     """A sampled run, one over all while others come and go, and the bare statement; the database must be filled."""
     database = await Database.connect(url, name="benchmark", size=4)
     try:
-        sampled = await _run(database, DRIFT_SAMPLED, AuditReconciler(database))
+        sampled = await _run(database, url, DRIFT_SAMPLED, AuditReconciler(database))
         counting = _Counting(database, members)
         async with _coming_and_going(url, members) as steps:
-            full = await _run(database, DRIFT_FULL, counting)
+            full = await _run(database, url, DRIFT_FULL, counting)
     finally:
         await database.close()
     missed, once = counting.times.count(0), counting.times.count(1)
@@ -133,7 +135,7 @@ async def measure(url: str, members: int) -> DriftFigures:
     return DriftFigures(members, sampled, full, await _floor(url), missed, repeated, steps[0] * STEP)
 
 
-async def _run(database: Database, kind: str, reconciler: AuditReconciler) -> Pass:
+async def _run(database: Database, url: str, kind: str, reconciler: AuditReconciler) -> Pass:
     async def run(job: RunningJob) -> JobResult:
         return await reconcile_drift(database, job, (reconciler,), default_grace_days=0)
 
@@ -142,16 +144,22 @@ async def _run(database: Database, kind: str, reconciler: AuditReconciler) -> Pa
         asked = await enqueue_job(tx, kind=kind, company_id=None, subject_id=None, requested_by="benchmark")
     if not isinstance(asked, Enqueued) or (claimed := await claim_job(database, asked.job_id, uuid4(), options.lease)) is None:
         raise RuntimeError("somebody else has the job")
+    watching = await asyncpg.connect(url)
+    server = ServerTime(watching)
     async with _watched_memory() as grown:
+        before = await server.read()
         began, cpu = time.perf_counter(), time.process_time()
         await run_job(database, claimed, JobKind(run), options=options)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        after = await server.read()
+    await watching.close()
     async with database.transaction() as tx:
         row = await find_job(tx, asked.job_id)
     if row is None or row.state != "succeeded" or row.result is None:
         raise RuntimeError(f"the run failed: {row}")
     found = row.result["readModels"]["audit"]
-    return Pass(seconds, cpu, found["compared"], found["outOfSync"], grown[0])
+    served = None if before is None or after is None else after - before
+    return Pass(seconds, cpu, served, found["compared"], found["outOfSync"], grown[0])
 
 
 async def _floor(url: str) -> float:
@@ -252,13 +260,18 @@ def _told(found: DriftFigures) -> list[str]:
     sampled, full = found.sampled, found.full
     return [
         f"sampled, {sampled.compared:,} of {found.members:,}: {sampled.seconds:.2f} s (aim {AIM_SECONDS:.0f} s), "
-        f"CPU {sampled.cpu:.2f} s, +{sampled.grown_mb:.0f} MB",
-        f"all, {full.compared:,}: {full.seconds:.1f} s, {full.compared / full.seconds:,.0f} a second, CPU {full.cpu:.1f} s, "
+        f"{_cpu(sampled)}, +{sampled.grown_mb:.0f} MB",
+        f"all, {full.compared:,}: {full.seconds:.1f} s, {full.compared / full.seconds:,.0f} a second, {_cpu(full)}, "
         f"+{full.grown_mb:.0f} MB",
         f"while {found.came_and_went:,} came and went: {found.missed:,} of those who stayed were missed, "
         f"{found.repeated:,} compared again",
         f"one bare statement over all: {found.floor_seconds:.2f} s",
     ]
+
+
+def _cpu(run: Pass) -> str:
+    server = "" if run.server_cpu is None else f" + {run.server_cpu:.2f} s of the server's sessions"
+    return f"CPU {run.cpu:.2f} s{server}"
 
 
 if __name__ == "__main__":
