@@ -184,11 +184,12 @@ JOBS_HANDED_ON: Final = Metric(
     values=(("abandoned",), ("wait",)),
 )
 
-# The kinds of read model, of which there may be several each; sampled, full.
+# The harness has names that others know it by, and keeps them: they have no prefix of ours. The kinds of read model, of which there
+# may be several each; sampled, full.
 _READ_MODEL: Final = ("read_model", "mode")
 _READ_MODELS: Final = tuple((family, mode) for family in ("audit", "directory") for mode in ("sampled", "full"))
 DRIFT_SAMPLES: Final = Metric(
-    name="rollcall_read_model_reconciliation_samples_total",
+    name="read_model_reconciliation_samples_total",
     kind="counter",
     stage=Stage.JOBS,
     help="Keys of read models that were compared with their source.",
@@ -196,7 +197,7 @@ DRIFT_SAMPLES: Final = Metric(
     values=_READ_MODELS,
 )
 DRIFT_FOUND: Final = Metric(
-    name="rollcall_read_model_reconciliation_drift_total",
+    name="read_model_reconciliation_drift_total",
     kind="counter",
     stage=Stage.JOBS,
     help="Keys of read models that were compared and out of sync.",
@@ -204,7 +205,7 @@ DRIFT_FOUND: Final = Metric(
     values=_READ_MODELS,
 )
 DRIFT_BREACHES: Final = Metric(
-    name="rollcall_read_model_reconciliation_breaches_total",
+    name="read_model_reconciliation_breaches_total",
     kind="counter",
     stage=Stage.JOBS,
     help="Runs in which more than one key in a thousand was out of sync.",
@@ -212,7 +213,7 @@ DRIFT_BREACHES: Final = Metric(
     values=_READ_MODELS,
 )
 DRIFT_PROMOTIONS: Final = Metric(
-    name="rollcall_read_model_reconciliation_promotions_total",
+    name="read_model_reconciliation_promotions_total",
     kind="counter",
     stage=Stage.JOBS,
     help="Runs that made a streak of breaches long enough to be told of: DRIFT_PROMOTED.",
@@ -220,7 +221,7 @@ DRIFT_PROMOTIONS: Final = Metric(
     values=_READ_MODELS,
 )
 DRIFT_DURATION: Final = Metric(
-    name="rollcall_read_model_reconciliation_duration_seconds",
+    name="read_model_reconciliation_duration_seconds",
     kind="histogram",
     stage=Stage.JOBS,
     help="Runs that compared a read model with its source, to their verdict.",

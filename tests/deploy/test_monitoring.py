@@ -25,6 +25,8 @@ ALERTS = [
 PROMTOOL = shutil.which("promtool")
 
 # What a selector of a metric may stand for, by the metric's kind; and what comes from the libraries and from Prometheus itself.
+# How a name of ours begins.
+NAME = r"(?:rollcall|read_model_reconciliation)_[a-z_]+"
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 OTHERS = {
     "up": {"job", "instance", "role"},
@@ -87,7 +89,7 @@ def test_every_name_in_an_expression_is_a_metric_a_label_of_it_or_a_function(whe
 @pytest.mark.parametrize("where", EXPRESSIONS)
 def test_a_counter_is_never_shown_without_its_rate_and_a_value_of_a_label_is_one_that_there_is(where: str) -> None:
     expression = EXPRESSIONS[where]
-    for name, selector in re.findall(r"(rollcall_\w+)(\{[^}]*\})?", expression):
+    for name, selector in re.findall(rf"({NAME})(\{{[^}}]*\}})?", expression):
         metric = SERIES[name]
         if metric.kind != "gauge":
             assert re.search(rf"(rate|increase)\({name}", expression), name
@@ -137,7 +139,7 @@ def test_the_operations_page_tells_of_every_alert_and_of_no_other() -> None:
 
 
 def test_the_operations_page_names_metrics_that_there_are() -> None:
-    assert set(re.findall(r"`(rollcall_[a-z_]+)", OPERATIONS)) <= SERIES.keys() | {metric.name for metric in METRICS}
+    assert set(re.findall(rf"`({NAME})", OPERATIONS)) <= SERIES.keys() | {metric.name for metric in METRICS}
 
 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
@@ -185,5 +187,5 @@ def test_every_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None
 
 def test_the_telemetry_page_lists_every_metric_with_its_kind_and_labels() -> None:
     page = (DEPLOY.parent / "docs" / "architecture" / "telemetry.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(rollcall_\w+)` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
+    rows = re.findall(rf"^\| `({NAME})` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
     assert rows == [(metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.labels)) for metric in METRICS]
