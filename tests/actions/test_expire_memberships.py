@@ -8,6 +8,7 @@ from functools import partial
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.actions.apply_changes import apply_changes
 from service.actions.enqueue_job import Enqueued, enqueue_job
@@ -177,7 +178,9 @@ async def test_another_instance_at_it_leaves_nothing_to_do(clock: Clock) -> None
     async with clock.database.transaction() as tx:
         await take_lease(tx, STATUS_LEASE, uuid4(), timedelta(minutes=1))
 
-    assert await clock.expire() == {"skipped": True}
+    with capture_logs() as said:
+        assert await clock.expire() == {"skipped": True}
+    assert "expiry skipped, another instance is at it" in [line["event"] for line in said]
     assert await clock.states() == {"active": 2}
 
 

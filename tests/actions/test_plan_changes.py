@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.actions.apply_plan_changes import PLAN_CHANGES, apply_plan_changes
 from service.actions.change_member import MemberRefused
@@ -23,6 +24,7 @@ from service.domain.member import MemberId
 from service.store.companies import insert_company
 from service.store.database import Database
 from service.store.plan_changes import list_plan_changes, try_lock_plan_changes
+from service.telemetry.logs import add_ids
 from tests.clock_rig import DAY, Clock, ago, open_clock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,7 +207,16 @@ class TestPass:
         async with clock.database.transaction() as tx:
             assert await try_lock_plan_changes(tx, [held]) == {held}
 
-            assert await begin_plans(clock) == {"total_found": 3, "applied": 2, "skipped_lock": 1}
+            with capture_logs(processors=[add_ids]) as said:
+                assert await begin_plans(clock) == {"total_found": 3, "applied": 2, "skipped_lock": 1}
+        lines = {line["event"]: line for line in said}
+        skipped = lines["plan change skipped, another instance has its lock"]
+        assert (skipped["log_level"], skipped["member"]) == ("debug", str(held))
+        done = lines["plan changes done"]
+        counted = ("total_found", "applied", "skipped_lock", "duplicates", "no_longer_due", "errors")
+        assert [done[name] for name in counted] == [3, 2, 1, 0, 0, 0]
+        ((correlation_id,),) = await clock.fetch("select correlation_id from jobs")
+        assert {line["correlation_id"] for line in said} == {correlation_id}
         # With the transaction the lock ends, whatever becomes of it.
         assert await begin_plans(clock) == {"total_found": 1, "applied": 1}
 
@@ -257,10 +268,11 @@ class TestPass:
         await clock.fetch("update members set pending_plan = repeat('x', 1000) where id = (select id from members limit 1)")
         assert await begin_plans(clock) == {"total_found": 50, "applied": 49, "errors": 1}
 
+    @pytest.mark.parametrize("members", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
     async def test_killed_in_the_middle_and_run_again_it_is_as_if_nothing_had_happened(
-        self, clock: Clock, database_url: str
+        self, clock: Clock, database_url: str, members: int
     ) -> None:
-        await pending(clock, 10_000)
+        await pending(clock, members)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.clock_rig", cwd=ROOT, env={**os.environ, "DATABASE_URL": database_url}
         )
@@ -276,17 +288,17 @@ class TestPass:
                 await process.wait()
         assert process.returncode == -signal.SIGKILL
         done = await applied(clock)
-        assert 0 < done < 10_000
+        assert 0 < done < members
 
         counts = await begin_plans(clock)
 
-        assert counts == {"total_found": 10_000 - done, "applied": 10_000 - done}
+        assert counts == {"total_found": members - done, "applied": members - done}
         assert await clock.fetch(DUPLICATES) == []
-        assert await applied(clock) == 10_000
+        assert await applied(clock) == members
         rows = await clock.fetch("select plan, pending_plan, version, count(*) as n from members group by 1, 2, 3")
-        assert [tuple(row.values()) for row in rows] == [("gold", None, 2, 10_000)]
+        assert [tuple(row.values()) for row in rows] == [("gold", None, 2, members)]
         ((events,),) = await clock.fetch("select count(*) from outbox where type = 'MEMBERSHIP_UPDATED'")
-        assert events == 10_000
+        assert events == members
 
 
 async def applied(clock: Clock) -> int:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -23,6 +21,7 @@ from service.store.schedules import find_schedule, list_schedules, set_interval,
 from service.telemetry.handling import Handling, handled
 from service.telemetry.traced import Traced
 from tests.clock_rig import Clock, open_clock
+from tests.skewed_service import set_clocks
 
 KINDS = ("directory_sync", "expiry", "plan_changes", "scan")
 HOUR = timedelta(hours=1)
@@ -279,33 +278,17 @@ async def test_a_hundred_ticks_at_once_on_three_instances_begin_each_slot_once(c
     assert len(await clock.outbox()) == 41
 
 
-def set_clocks(monkeypatch: pytest.MonkeyPatch, off: timedelta) -> None:
-    """Let the clock of this host be off, for all that is ours."""
-
-    class Wrong(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + off
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("service.", "contracts.")) and getattr(module, "datetime", None) is datetime:
-            monkeypatch.setattr(module, "datetime", Wrong)
-    for clock in ("time", "time_ns"):
-        real, ahead = getattr(time, clock), off / timedelta(seconds=1) * (1 if clock == "time" else 1e9)
-        monkeypatch.setattr(time, clock, lambda real=real, ahead=ahead: type(real())(real() + ahead))
-
-
 async def test_the_clocks_of_hosts_do_not_matter(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     await due_since(clock, timedelta(seconds=-20))
     await due_since(clock, timedelta(seconds=20), kind="scan")
 
     with monkeypatch.context() as patch:
-        set_clocks(patch, timedelta(seconds=30))
+        set_clocks(patch.setattr, timedelta(seconds=30))
         assert [begun.kind for begun in await tick(clock)] == ["scan"]
     await end_jobs(clock)
     await clock.fetch("update schedules set next_run_at = now() - interval '20 seconds' where kind = 'expiry'")
     with monkeypatch.context() as patch:
-        set_clocks(patch, timedelta(seconds=-30))
+        set_clocks(patch.setattr, timedelta(seconds=-30))
         assert [begun.kind for begun in await tick(clock)] == ["expiry"]
 
 
