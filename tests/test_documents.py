@@ -20,6 +20,7 @@ from contracts.channels import CHANNELS, EXCHANGES
 from deploy.demo.clock_books import SCHEDULED
 from deploy.demo.clock_scenario import PLANNED, TICKS
 from deploy.demo.scenario import build_scenario
+from deploy.demo.told_scenario import EDITED, TOLD
 from deploy.demo.webhook_scenario import Kind, build_webhooks
 from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
 from service.cli import command_line
@@ -188,6 +189,13 @@ def test_the_books_in_the_readme_are_those_of_the_demo() -> None:
         **answers,
         **{name: webhooks.count(kind) for name, kind in kinds.items()},
         **applied,
+        "lost": 0,
+    }
+    of_the_clock, _, of_the_told = of_the_clock.partition("\nThe books of who was told, and of what drifted\n")
+    assert counted(of_the_told) == {
+        **dict.fromkeys(("versions", "notified"), TOLD),
+        **dict.fromkeys(("drifted", "healed"), len(EDITED)),
+        "breaches": 3,
         "lost": 0,
     }
     slots = len(SCHEDULED) + 1

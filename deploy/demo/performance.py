@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import secrets
 import signal
@@ -12,7 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -27,12 +29,15 @@ from deploy.demo.clock_scenario import IN_DIRECTORY
 from deploy.demo.clubs import add_directory, add_synced_directory, add_timed_club, add_webhook_sources
 from deploy.demo.directory_server import DirectoryServer, can_run, running_directory
 from deploy.demo.evidence import Evidence
+from deploy.demo.hooked_system import running_hooked_system
 from deploy.demo.scenario import build_scenario
 from deploy.demo.screen import Screen
 from deploy.demo.second_instance import running_instance
 from deploy.demo.sync_chapter import SyncChapter
 from deploy.demo.sync_desk import SyncDesk
 from deploy.demo.sync_scenario import MEMBERS
+from deploy.demo.told_chapter import ToldChapter
+from deploy.demo.told_desk import ToldDesk
 from deploy.demo.trace_chapter import TraceChapter, recorded_tracing
 from deploy.demo.verdict import Verdict
 from deploy.demo.watching import LOOK_SECONDS, end, raise_what_failed
@@ -43,6 +48,7 @@ from deploy.local_stack import LocalStack, Origin, local_stack
 from service.clients.events import listening_to_events
 from service.domain.addresses import LOOPBACK
 from service.domain.errors import RollcallError
+from service.entrypoints.loops.notifier import NotifierOptions
 from service.settings import Settings, load_settings
 from service.store.migrate import migrate
 from service.telemetry.logs import configure_logs
@@ -54,6 +60,8 @@ __all__ = ["perform", "tell"]
 
 _START_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 10.0
+# Nobody watches for the five seconds, and then minutes, that subscribers are given by default.
+_IMPATIENT: Final = NotifierOptions(delays=(timedelta(seconds=0.3),) * 200, poll=timedelta(seconds=0.1))
 
 
 class NotReady(RollcallError):
@@ -168,6 +176,7 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
                 else:
                     verdicts.append(await _sync(stack, secrets_dir, server, evidence, screen, running))
                 verdicts.append(await _pass_time(settings, server, process, evidence, screen, running, log))
+                verdicts.append(await _tell_others(settings, secrets_dir, evidence, screen, running))
                 verdicts.append(await TraceChapter(process, recorded, sources, screen).perform(stack.rabbitmq_url))
                 return tell(screen, verdicts)
         finally:
@@ -210,6 +219,17 @@ async def _pass_time(
             return await chapter.perform(settings.rabbitmq_url.get_secret_value(), running)
 
 
+async def _tell_others(
+    settings: Settings, secrets_dir: Path, evidence: Evidence, screen: Screen, running: asyncio.Task[None]
+) -> Verdict:
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
+    with running_hooked_system(secret) as system:
+        async with ToldDesk.opened(settings.database_url.get_secret_value()) as desk:
+            chapter = ToldChapter(desk, system, evidence, screen)
+            subscribe = partial(desk.subscribe, settings, secrets_dir, system.url, secret)
+            return await chapter.perform(settings.rabbitmq_url.get_secret_value(), subscribe, running)
+
+
 def tell(screen: Screen, verdicts: Sequence[Verdict]) -> bool:
     """Say how it went, and answer whether the books of every chapter balance."""
     if wrong := [fault for verdict in verdicts for fault in verdict.faults]:
@@ -227,7 +247,7 @@ async def _serving(settings: Settings, evidence: Evidence, tracing: Tracing) -> 
     """The whole service from ready to drained, and the task that it runs in; raises NotReady, and what it failed with."""
     stop = asyncio.Event()
     # Without a ticker: its first books are of changes and webhooks, and what time does would come on top of them.
-    process = Process(settings, [Role.WORKER, Role.EDGE, Role.RELAY], tracing=tracing)
+    process = Process(settings, [Role.WORKER, Role.EDGE, Role.RELAY], tracing=tracing, notifier_options=_IMPATIENT)
     running = asyncio.create_task(process.run(stop), name="service")
     try:
         deadline = time.monotonic() + _START_SECONDS

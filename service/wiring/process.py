@@ -18,6 +18,7 @@ from service.entrypoints.http.cron import cron_routes
 from service.entrypoints.http.health import health_routes
 from service.entrypoints.http.metrics import metrics_routes
 from service.entrypoints.http.server import HttpServer
+from service.entrypoints.loops.notifier import NotifierOptions
 from service.entrypoints.loops.relay import Relay, RelayOptions
 from service.entrypoints.loops.ticker import Ticker
 from service.settings import Settings
@@ -54,7 +55,13 @@ class Process:
     """The roles of this process, from their start to their drained end."""
 
     def __init__(
-        self, settings: Settings, roles: Collection[Role], metrics: Metrics | None = None, tracing: Tracing = NO_TRACING
+        self,
+        settings: Settings,
+        roles: Collection[Role],
+        metrics: Metrics | None = None,
+        tracing: Tracing = NO_TRACING,
+        *,
+        notifier_options: NotifierOptions | None = None,
     ) -> None:
         self._settings = settings
         self._roles = frozenset(roles)
@@ -64,7 +71,11 @@ class Process:
         extensions = load_extensions()
         say_unusable(extensions.unusable)
         find_kinds = partial(job_kinds, metrics=self.metrics, extensions=extensions)
-        self._worker = Worker(settings, self.metrics, tracing, find_kinds=find_kinds) if Role.WORKER in self._roles else None
+        self._worker = (
+            Worker(settings, self.metrics, tracing, find_kinds=find_kinds, notifier_options=notifier_options)
+            if Role.WORKER in self._roles
+            else None
+        )
         self._relay: Relay | None = None
         self._edge = Edge(settings, self.metrics, tracing, extensions) if Role.EDGE in self._roles else None
         broker_url = settings.rabbitmq_url.get_secret_value()

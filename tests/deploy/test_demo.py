@@ -230,6 +230,9 @@ async def test_demo_balances_in_a_pipe_and_leaves_nothing_behind(node: RabbitmqN
     assert "@@ updated: 1 @@" in done.stdout
     assert re.search(r"slots +4 ", done.stdout)
     assert "100 ticks at once" in done.stdout
+    assert re.search(r"notified +80 ", done.stdout)
+    assert "told once: DRIFT_PROMOTED" in done.stdout
+    assert re.search(r"healed +20 ", done.stdout)
     assert len(done.stdout.splitlines()) < 200
     assert await queue_lengths(node.url) == [0] * 6
 
