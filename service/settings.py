@@ -100,6 +100,7 @@ def _directory_url(value: object) -> object:
 
 
 DirectoryUrl = Annotated[str | None, BeforeValidator(_directory_url)]
+BreachApiUrl = Annotated[str, BeforeValidator(_directory_url)]
 
 
 class Settings(BaseSettings):
@@ -135,6 +136,8 @@ class Settings(BaseSettings):
     csv_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset)] = None
     # Networks that directories and other addresses which companies name may lie in, besides the public internet.
     allow_networks: Networks = None
+    # Whom the scan provider `breach` asks: the operator's word, since the key of the companies goes there.
+    breach_api_url: BreachApiUrl = "https://haveibeenpwned.com"
     # Of webhooks that are not signed right, by address; a burst may be four times as many.
     forged_webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     # Whose X-Forwarded-For is believed.

@@ -36,6 +36,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import described, opened_source
 from service.wiring.job_kinds import job_kinds
+from service.wiring.scans import scan_providers
 
 OPERATOR_KEY = "operator-key-of-the-tests"
 SECRET = "env:ROLLCALL_SECRET_DIRECTORY"
@@ -121,6 +122,11 @@ class Admin:
         assert answer.status_code == 202, answer.text
         return await self.run(answer.json()["jobId"])
 
+    async def scan(self, tenant: Tenant) -> JobRow:
+        answer = await self.client.post("/api/company/scan", headers=tenant.headers())
+        assert answer.status_code == 202, answer.text
+        return await self.run(answer.json()["jobId"])
+
     async def fetch(self, sql: str, *given: Any) -> list[Any]:
         async with self.database.transaction() as tx:
             return list(await tx.fetch(sql, *given))
@@ -160,6 +166,7 @@ async def open_admin(
         described=partial(described, added=added),
         added=added,
         bind=bind or _bound,
+        scan_providers=scan_providers(settings),
     )
 
     async def no_problems() -> dict[str, dict[str, str]]:

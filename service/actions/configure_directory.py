@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from service.actions.audit_change import Author, audit_change, differences
 from service.actions.enqueue_job import AlreadyRunning
+from service.actions.refer_to_secret import refer_to_secret
 from service.actions.register_default_directory import DEFAULT_KEY
 from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.stage_snapshot import Meaning
@@ -25,7 +26,6 @@ from service.domain.directories.guard import RemovalLimits
 from service.domain.directories.kinds import AddedKinds
 from service.domain.errors import Park
 from service.domain.member import CompanyId, ConnectionId
-from service.settings import is_reference
 from service.store.connections import ConnectionRow, insert_directory
 from service.store.directories import (
     DirectoryView,
@@ -35,7 +35,6 @@ from service.store.directories import (
     show_directory,
 )
 from service.store.jobs import find_active_job
-from service.store.secret_grants import is_granted, offer_secret
 
 if TYPE_CHECKING:
     from service.store.database import Tx
@@ -250,14 +249,8 @@ def _unordered(described: Directory, versions: VersionKind, fields: Sequence[str
 async def _refused_key(tx: Tx, company_id: CompanyId, reference: str | None, *, by_operator: bool) -> DirectoryRefused | None:
     if reference is None:
         return None
-    if not is_reference(reference):
-        return DirectoryRefused("secretReference", "must be env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR")
-    if by_operator:
-        if not await offer_secret(tx, company_id, reference):
-            return DirectoryRefused("secretReference", "was revoked for this company; `rollcall secrets grant` gives it back")
-    elif not await is_granted(tx, company_id, reference):
-        return DirectoryRefused("secretReference", "is not granted to this company; the operator grants it")
-    return None
+    refused = await refer_to_secret(tx, company_id, reference, by_operator=by_operator)
+    return None if refused is None else DirectoryRefused("secretReference", refused)
 
 
 def _told(view: DirectoryView) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Forget what was kept for its time: the inbox's keys, what syncs said of single records, deliveries."""
+"""Forget what was kept for its time: the inbox's keys, what syncs said of single records, deliveries, scans."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from service.actions.discard_deliveries import discard_deliveries
+from service.actions.discard_scans import discard_scans
 from service.domain.jobs import JobResult
 from service.store.retention import count_inbox_pages, discard_messages, discard_sync_entries, list_outdated_syncs
 
@@ -27,6 +28,13 @@ _SYNC_ENTRIES: Final = timedelta(days=30)
 _PAGES: Final = 512
 _ROWS: Final = 5000
 _SYNCS: Final = 100
+_TOLD: Final = {
+    "inbox": "inbox",
+    "sync_entries": "syncEntries",
+    "deliveries": "deliveries",
+    "findings": "findings",
+    "scans": "scans",
+}
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -56,5 +64,6 @@ async def discard_outdated(db: Database, job: RunningJob, *, pages: int = _PAGES
                 if some < rows:
                     break
     gone["deliveries"] = await discard_deliveries(db, job, rows)
+    gone.update(await discard_scans(db, job, rows))
     _log.info("outdated rows are discarded", job=str(job.id), **gone)
-    return JobResult.succeeded({"inbox": gone["inbox"], "syncEntries": gone["sync_entries"], "deliveries": gone["deliveries"]})
+    return JobResult.succeeded({told: gone[what] for what, told in _TOLD.items()})

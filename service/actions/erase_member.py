@@ -1,4 +1,4 @@
-"""Erase what is personal of a member: from its row, its audit, what syncs have said of it, and answers that are kept."""
+"""Erase what is personal of a member: from its row, its audit, what syncs and scans have said of it, and answers that are kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from service.domain.change import Cause, MemberErased
 from service.domain.decide_local import PERSONAL_FIELDS
 from service.domain.member import CompanyId, MemberId
 from service.store.database import Database, Tx
+from service.store.findings import erase_findings
 from service.store.idempotency_keys import discard_answers_about
 from service.store.member_history import erase_history
 from service.store.member_views import VerifiedMember
@@ -31,6 +32,7 @@ async def erase_member(
 
     async def erase_the_rest(tx: Tx, member: VerifiedMember) -> None:
         await erase_history(tx, member.id, PERSONAL_FIELDS)
+        await erase_findings(tx, member.id)
         await discard_answers_about(tx, member.id)
         if then is not None:
             await then(tx, member)

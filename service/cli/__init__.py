@@ -37,6 +37,7 @@ _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "jobs": ("jobs",),
     "subscribers": ("subscribers", "deliveries"),
     "drift": ("drift",),
+    "scans": ("scans",),
     "schedules": ("schedules",),
     "doctor": ("doctor",),
 }

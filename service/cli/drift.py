@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import Annotated, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -15,25 +14,22 @@ from rich.table import Table
 from service.actions.enqueue_job import AlreadyRunning, enqueue_job
 from service.actions.read_models.audit import AUDIT
 from service.actions.reconcile_drift import DRIFT_FULL, DRIFT_SAMPLED
-from service.actions.run_job import JobOptions, claim_job, run_job
 from service.cli.directory import in_transaction
+from service.cli.job_following import follow_job
 from service.domain.drift import Verdict
 from service.domain.errors import RollcallError
-from service.domain.jobs import ENDED, JobId, JobState
+from service.domain.jobs import JobState
 from service.settings import Settings, load_settings
 from service.store.database import Database, Tx
 from service.store.drift_findings import DriftFinding, list_drift_findings
 from service.store.drift_runs import DriftRunRow, find_drift_run, list_drift_runs
 from service.store.drift_streaks import set_healing
-from service.store.jobs import JobRow, find_job
 from service.telemetry.logs import configure_logs
-from service.wiring.job_kinds import job_kinds
 
 __all__ = ["add_to"]
 
 drift = typer.Typer(no_args_is_help=True, help="Whether what is derived still agrees with what it is derived from.")
 
-_LOOK_SECONDS: Final = 0.2
 # As diff says it.
 _DIFFERS: Final = 2
 # So many end in the table of a run.
@@ -120,7 +116,7 @@ async def _run(settings: Settings, kind: str, parameters: dict[str, str | int], 
         if isinstance(asked, AlreadyRunning):
             message = f"a run of this kind is going on already, as job {asked.job_id}"
             raise RollcallError(message)
-        job = await _followed(settings, db, asked.job_id, wait)
+        job = await follow_job(settings, db, asked.job_id, wait)
         async with db.transaction() as tx:
             runs = await list_drift_runs(tx, job_id=job.id, limit=1000)
     finally:
@@ -137,27 +133,6 @@ async def _run(settings: Settings, kind: str, parameters: dict[str, str | int], 
     if Verdict.BREACH in verdicts:
         return _DIFFERS
     return 1 if Verdict.INCONCLUSIVE in verdicts else 0
-
-
-async def _followed(settings: Settings, db: Database, job_id: JobId, wait: float) -> JobRow:
-    """The job when it has ended or waits for a retry; run in this process where no worker takes it."""
-    began = monotonic()
-    while True:
-        async with db.transaction() as tx:
-            job = await find_job(tx, job_id)
-        if job is None:
-            message = f"job {job_id} is gone"
-            raise RollcallError(message)
-        if job.state in ENDED or job.next_attempt_at is not None:
-            return job
-        if job.state is JobState.QUEUED and monotonic() - began >= wait:
-            options = JobOptions()
-            claimed = await claim_job(db, job_id, uuid4(), options.lease)
-            if claimed is not None:
-                Console(stderr=True, highlight=False).print("no worker has taken it: running it here", style="dim")
-                await run_job(db, claimed, job_kinds(settings, db)[claimed.kind], options=options)
-        else:
-            await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _print_runs(runs: list[DriftRunRow]) -> None:

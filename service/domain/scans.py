@@ -34,7 +34,8 @@ __all__ = [
 
 # Findings, or members, in memory at a time.
 BATCH: Final = 1000
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_PROVIDER: Final = re.compile(r"[a-z][a-z0-9_-]{0,49}")
 _LONGEST_KEY: Final = 200
 _LONGEST_DETAIL: Final = 4096
 # A host name of two labels or more, in the letters of the DNS.
@@ -72,6 +73,8 @@ class PartState(StrEnum):
     """How one provider's part of a scan stands."""
 
     RUNNING = "running"
+    # For another attempt of its job.
+    WAITING = "waiting"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
@@ -95,7 +98,7 @@ class Found:
     detail: Mapping[str, Value] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.kind):
+        if not _KIND.fullmatch(self.kind):
             raise ValueError("a finding's kind is a word in small letters")
         if len(self.key) > _LONGEST_KEY or "\0" in self.key:
             raise ValueError("a finding's key has at most 200 characters")
@@ -105,7 +108,7 @@ class Found:
 
 def provider_name(text: str) -> bool:
     """Whether a provider may be called so."""
-    return _NAME.fullmatch(text) is not None
+    return _PROVIDER.fullmatch(text) is not None
 
 
 def domain_names(value: object, where: str) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.member import CompanyId
 from service.store.queries import queries
@@ -23,6 +23,7 @@ __all__ = [
     "lock_company",
     "offer_company",
     "page_companies",
+    "set_scan_providers",
 ]
 
 _SQL: Final = queries("companies")
@@ -30,12 +31,15 @@ _SQL: Final = queries("companies")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanyRow:
-    """A company; `grace_days` None means the operator's GRACE_DAYS."""
+    """A company; `grace_days` None means the operator's GRACE_DAYS, `scan_interval_ms` None that it is not scanned by itself."""
 
     id: CompanyId
     name: str
     time_zone: str
     grace_days: int | None
+    # By provider its settings, with references to secrets.
+    scan_providers: Mapping[str, Mapping[str, Any]]
+    scan_interval_ms: int | None
     created_at: datetime
 
 
@@ -76,6 +80,11 @@ async def change_company(tx: Tx, company_id: CompanyId, name: str, time_zone: st
     """Write what a locked company is called and goes by; raises Contention where the name is taken."""
     (record,) = await tx.fetch(_SQL["change_company"].sql, company_id, name, time_zone, grace_days)
     return CompanyRow(**record)
+
+
+async def set_scan_providers(tx: Tx, company_id: CompanyId, providers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let a company's members be looked at by these providers, each with its settings."""
+    await tx.execute(_SQL["set_scan_providers"].sql, company_id, providers)
 
 
 async def grace_of_companies(tx: Tx, ids: Collection[CompanyId], default_days: int) -> dict[CompanyId, timedelta]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from service.domain.member import CompanyId
 from service.store.deliveries import Line
 from service.store.queries import queries
 
@@ -17,9 +18,12 @@ __all__ = [
     "count_inbox_pages",
     "discard_abandoned_deliveries",
     "discard_ended_deliveries",
+    "discard_ended_findings",
     "discard_messages",
+    "discard_old_scans",
     "discard_sync_entries",
     "list_outdated_syncs",
+    "list_unscanned_companies",
 ]
 
 _SQL: Final = queries("retention")
@@ -61,3 +65,20 @@ async def discard_abandoned_deliveries(tx: Tx, older_than: timedelta, most: int)
     """
     records = await tx.fetch(_SQL["discard_abandoned_deliveries"].sql, older_than, most)
     return len(records), {Line(one["subscriber_id"], one["member_id"], one["replay_id"]) for one in records if one["in_order"]}
+
+
+async def discard_ended_findings(tx: Tx, older_than: timedelta, most: int) -> int:
+    """Forget up to so many findings that were resolved so long ago; answers how many."""
+    gone: int = await tx.fetchval(_SQL["discard_ended_findings"].sql, older_than, most)
+    return gone
+
+
+async def discard_old_scans(tx: Tx, older_than: timedelta, most: int) -> int:
+    """Forget up to so many scans that began so long ago, but none that is its company's newest; answers how many."""
+    gone: int = await tx.fetchval(_SQL["discard_old_scans"].sql, older_than, most)
+    return gone
+
+
+async def list_unscanned_companies(tx: Tx, most: int) -> list[CompanyId]:
+    """Companies without scan providers of which findings are open."""
+    return [CompanyId(record["id"]) for record in await tx.fetch(_SQL["list_unscanned_companies"].sql, most)]

@@ -256,6 +256,24 @@ SUBSCRIBERS_DISABLED: Final = Metric(
     values=(("gone",), ("failing",)),
 )
 
+SCAN_PARTS: Final = Metric(
+    name="rollcall_scan_part_duration_seconds",
+    kind="histogram",
+    stage=Stage.JOBS,
+    help="One provider's part of a scan, by how it ended: waiting is for another attempt.",
+    # The providers that are installed, or unknown; succeeded, waiting, failed.
+    labels=("provider", "outcome"),
+    buckets=_LONG_SECONDS,
+)
+SCAN_FINDINGS: Final = Metric(
+    name="rollcall_scan_findings_total",
+    kind="counter",
+    stage=Stage.JOBS,
+    help="Findings that are new, or that their provider no longer finds.",
+    # As above; opened, resolved.
+    labels=("provider", "change"),
+)
+
 RELAY_EVENTS: Final = Metric(
     name="rollcall_relay_events_total",
     kind="counter",
@@ -398,6 +416,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     NOTIFICATION_DURATION,
     NOTIFICATIONS_ENDED,
     SUBSCRIBERS_DISABLED,
+    SCAN_PARTS,
+    SCAN_FINDINGS,
     RELAY_EVENTS,
     RELAY_WINDOW_SIZE,
     RELAY_WINDOW_DURATION,

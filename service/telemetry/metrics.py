@@ -54,6 +54,8 @@ class Metrics(Collector):
         self._notified = self._histogram(names.NOTIFICATION_DURATION)
         self._notifications_ended = self._counter(names.NOTIFICATIONS_ENDED)
         self._disabled = self._counter(names.SUBSCRIBERS_DISABLED)
+        self._scan_parts = self._histogram(names.SCAN_PARTS)
+        self._scan_findings = self._counter(names.SCAN_FINDINGS)
         self._events = self._counter(names.RELAY_EVENTS)
         self._windows = self._histogram(names.RELAY_WINDOW_SIZE)
         self._window_parts = self._histogram(names.RELAY_WINDOW_DURATION)
@@ -174,6 +176,18 @@ class Metrics(Collector):
                 self._notifications_ended.add(outcome, times=times)
         for because in disabled:
             self._disabled.add(because)
+
+    # --- Scans ------------------------------------------------------------------------------------------------------------------
+
+    def scan_part_ended(self, provider: str, outcome: str, seconds: float) -> None:
+        """A provider's part of a scan came to its end, or waits for another attempt."""
+        self._scan_parts.observe(seconds, provider, outcome)
+
+    def findings_changed(self, provider: str, *, opened: int = 0, resolved: int = 0) -> None:
+        """So many findings of a provider are new, and so many no more."""
+        for change, times in (("opened", opened), ("resolved", resolved)):
+            if times:
+                self._scan_findings.add(provider, change, times=times)
 
     # --- The relay --------------------------------------------------------------------------------------------------------------
 

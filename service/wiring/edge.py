@@ -23,6 +23,7 @@ from service.wiring.directories import described, opened_source
 from service.wiring.extensions import Extensions, load_extensions
 from service.wiring.notifications import bound_notifications
 from service.wiring.resources import declared_topology, open_database
+from service.wiring.scans import scan_providers
 from service.wiring.schedules import run_due
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Edge:
             described=partial(described, added=added),
             added=added,
             bind=partial(bound_notifications, self._settings),
+            scan_providers=scan_providers(self._settings),
         )
         return admin_door(setting, metrics, tracing)
 

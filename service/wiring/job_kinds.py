@@ -16,11 +16,13 @@ from service.actions.replay_notifications import replay_notifications
 from service.actions.request_notifications import NOTIFICATION_REPLAY
 from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.running_job import JobKind, JobKinds, RunningJob
+from service.actions.scan_company import SCAN, scan_company
 from service.actions.sync_directory import SyncSetting, sync_directory
 from service.domain.jobs import JobResult
 from service.telemetry.metrics import UNMEASURED, Metrics
 from service.wiring.directories import described, opened_source
 from service.wiring.extensions import Extensions, load_extensions, made_reconcilers, say_unusable
+from service.wiring.scans import scan_access, scan_providers
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -64,6 +66,11 @@ def job_kinds(
         read_models = (*await built_in_read_models(database, job, access), *added)
         return await reconcile_drift(database, job, read_models, default_grace_days=settings.grace_days, metrics=metrics)
 
+    providers, scanning = scan_providers(settings), scan_access(settings)
+
+    async def scan(job: RunningJob) -> JobResult:
+        return await scan_company(database, job, providers, scanning, metrics=metrics)
+
     return {
         DIRECTORY_SYNC: JobKind(sync),
         CONNECTION_REMOVAL: JobKind(remove),
@@ -73,4 +80,5 @@ def job_kinds(
         RETENTION: JobKind(partial(discard_outdated, database)),
         DRIFT_SAMPLED: JobKind(compare),
         DRIFT_FULL: JobKind(compare),
+        SCAN: JobKind(scan),
     }

@@ -13,6 +13,7 @@ from service.actions.register_drift import register_drift
 from service.actions.register_schedules import register_schedules
 from service.actions.request_sync import DIRECTORY_SYNC
 from service.actions.run_due_schedules import Begun, Switches, run_due_schedules
+from service.actions.scan_company import SCAN
 from service.settings import Settings, without_password
 from service.store.database import Database
 from service.wiring.waiting import until_there
@@ -20,7 +21,7 @@ from service.wiring.waiting import until_there
 __all__ = ["SCHEDULED_KINDS", "add_schedules", "run_due"]
 
 # What this release can do by itself; a schedule of another kind waits for a worker that knows it.
-SCHEDULED_KINDS: Final = (DIRECTORY_SYNC, EXPIRY, PLAN_CHANGES, RETENTION, DRIFT_SAMPLED, DRIFT_FULL)
+SCHEDULED_KINDS: Final = (DIRECTORY_SYNC, EXPIRY, PLAN_CHANGES, RETENTION, DRIFT_SAMPLED, DRIFT_FULL, SCAN)
 # Midnight comes on a quarter of an hour everywhere.
 _PLAN_CHANGES_EVERY: Final = timedelta(minutes=15)
 _RETENTION_EVERY: Final = timedelta(hours=6)

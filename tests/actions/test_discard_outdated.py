@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -21,7 +22,7 @@ async def clock(database_url: str) -> AsyncIterator[Clock]:
 async def discard(clock: Clock, **given: int) -> Any:
     row = await clock.pass_of(RETENTION, partial(discard_outdated, clock.database, **given))
     assert row.result is not None, row
-    return dict(row.result)
+    return {what: count for what, count in row.result.items() if count}
 
 
 async def taken_in(clock: Clock, count: int, days: float, prefix: str) -> None:
@@ -62,10 +63,10 @@ async def test_keys_of_the_inbox_go_after_two_weeks(clock: Clock) -> None:
     await taken_in(clock, 3000, 400, "ancient-")
 
     # Page by page, so that a batch ends in the middle.
-    assert await discard(clock, pages=3) == {"inbox": 6000, "syncEntries": 0, "deliveries": 0}
+    assert await discard(clock, pages=3) == {"inbox": 6000}
     assert {name.partition("-")[0] for name in await clock.inbox()} == {"young"}
     assert len(await clock.inbox()) == 500
-    assert await discard(clock) == {"inbox": 0, "syncEntries": 0, "deliveries": 0}
+    assert await discard(clock) == {}
 
 
 async def test_entries_of_syncs_go_after_a_month_unless_somebody_has_yet_to_look(clock: Clock) -> None:
@@ -74,7 +75,7 @@ async def test_entries_of_syncs_go_after_a_month_unless_somebody_has_yet_to_look
     await synced(clock, 5, 31, "quarantined", dry_run=True)
     await synced(clock, 4, 29)
 
-    assert await discard(clock, rows=10) == {"inbox": 0, "syncEntries": 30, "deliveries": 0}
+    assert await discard(clock, rows=10) == {"syncEntries": 30}
     left = await clock.fetch(
         "select l.status, count(*) as n from sync_log l join sync_entries e on e.log_id = l.id group by 1 order by 1"
     )
@@ -83,7 +84,7 @@ async def test_entries_of_syncs_go_after_a_month_unless_somebody_has_yet_to_look
         "update sync_log set review = 'rejected', reviewed_at = now(), reviewed_by = 'x' where not dry_run "
         "and status = 'quarantined'"
     )
-    assert await discard(clock) == {"inbox": 0, "syncEntries": 7, "deliveries": 0}
+    assert await discard(clock) == {"syncEntries": 7}
     # What was counted of them stays.
     ((logs,),) = await clock.fetch("select count(*) from sync_log")
     assert logs == 4
@@ -124,7 +125,7 @@ async def test_deliveries_go_a_month_after_their_end_with_their_attempts(clock: 
     await delivered(clock, paused, 5, 89, **waits)
     await delivered(clock, removed, 11, 1, **waits)
 
-    assert await discard(clock, rows=10) == {"inbox": 0, "syncEntries": 0, "deliveries": 25 + 12 + 11}
+    assert await discard(clock, rows=10) == {"deliveries": 25 + 12 + 11}
     left = await clock.fetch("select subscriber_id::text, count(*) from deliveries group by 1")
     assert dict(left) == {active: 7, paused: 5}
     orphans = "select from delivery_attempts a where not exists (select from deliveries where id = delivery_id)"
@@ -140,3 +141,55 @@ async def test_what_waited_for_an_abandoned_delivery_is_let_go(clock: Clock) -> 
 
     left = await clock.fetch("select state from deliveries order by version")
     assert [state for (state,) in left] == ["pending", "waiting"]
+
+
+async def scanned(clock: Clock, days: float, **findings: float | None) -> UUID:
+    """A scan so long ago; each finding of it was resolved so long ago, or is open."""
+    row = await clock.pass_of("scan", nothing)
+    (member,) = [identity for (identity,) in await clock.fetch("select id from members limit 1")]
+    ((scan,),) = await clock.fetch(
+        "with scan as (insert into scans (job_id, company_id, members, started_at, finished_at, status, correlation_id) "
+        "values ($1, $2, 1, now() - $3 * interval '1 day', now(), 'succeeded', 'x') returning id) "
+        "insert into scan_parts (scan_id, provider, state, finished_at) select id, 'odd', 'succeeded', now() from scan "
+        "returning scan_id",
+        row.id,
+        clock.company,
+        days,
+    )
+    for key, resolved in findings.items():
+        await clock.fetch(
+            "insert into findings (id, company_id, member_id, provider, kind, key, severity, detail, first_scan, last_scan, "
+            "first_seen_at, last_seen_at, state, resolved_at, resolution) "
+            "select gen_random_uuid(), $1, $2, 'odd', 'odd', $3, 'low', '{}', 1, 1, now() - interval '9 years', "
+            "now() - interval '9 years', case when d is null then 'open' else 'resolved' end, now() - d * interval '1 day', "
+            "case when d is not null then 'not_found' end from (select $4::float8 as d) x",
+            clock.company,
+            member,
+            key,
+            resolved,
+        )
+    return UUID(str(scan))
+
+
+async def test_scans_go_after_90_days_but_for_the_newest_and_findings_a_year_after_they_were_resolved(clock: Clock) -> None:
+    await clock.add_members(1, None)
+    await clock.fetch("update companies set scan_providers = '{\"odd\": {}}'")
+    await scanned(clock, 100, old=365.1, young=364.9, still=None)
+    await scanned(clock, 90.1)
+    young = await scanned(clock, 89.9)
+    assert await discard(clock, rows=1) == {"scans": 2, "findings": 1}
+    assert await clock.fetch("select scan_id from scan_parts") == [(young,)]
+    assert {key for (key,) in await clock.fetch("select key from findings")} == {"young", "still"}
+
+    await clock.fetch("update scans set started_at = now() - interval '1 year'")
+    assert await discard(clock) == {}
+    assert await clock.fetch("select id from scans") == [(young,)]
+
+
+async def test_findings_of_a_company_that_is_scanned_no_more_are_resolved(clock: Clock) -> None:
+    await clock.add_members(1, None)
+    await scanned(clock, 1, one=None, two=None, three=None)
+    await discard(clock, rows=2)
+    assert await clock.fetch("select state, resolution, count(*) from findings group by 1, 2") == [
+        ("resolved", "provider_removed", 3)
+    ]

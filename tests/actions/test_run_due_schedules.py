@@ -31,6 +31,8 @@ OPEN = Switches()
 @pytest.fixture
 async def clock(database_url: str) -> AsyncIterator[Clock]:
     async with open_clock(database_url) as clock:
+        # Somebody who scans: without, no scan is due.
+        await clock.fetch("update companies set scan_providers = '{\"duplicates\": {}}'")
         yield clock
 
 

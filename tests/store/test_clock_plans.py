@@ -23,8 +23,9 @@ FIRST, NOBODY = datetime(1, 1, 1, tzinfo=UTC), UUID(int=0)
 # Of 200,000 members in 100 companies a twentieth is in grace, of which all but 500 have days to go; 1,000 have ended unnoticed,
 # 150,000 will, the rest never. Of 100,000 schedules 1,000 are due.
 FILL = """
-insert into companies (id, name, grace_days)
-select lpad(to_hex(n), 32, '0')::uuid, 'Company ' || n, case when n % 2 = 0 then 30 end from generate_series(1, 100) n;
+insert into companies (id, name, grace_days, scan_providers)
+select lpad(to_hex(n), 32, '0')::uuid, 'Company ' || n, case when n % 2 = 0 then 30 end, '{"duplicates": {}}'
+from generate_series(1, 100) n;
 insert into members (id, company_id, name, upstream_state, state, version, plan, expires_at, pending_plan, pending_start)
 select lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(1 + n % 100), 32, '0')::uuid, 'Anna', 'active',
     case when n % 20 = 7 then 'grace' else 'active' end, 1, 'basic',

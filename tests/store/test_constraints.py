@@ -8,7 +8,7 @@ import pytest
 
 COMPANY, OTHER_COMPANY = "00000000-0000-0000-0000-0000000000c1", "00000000-0000-0000-0000-0000000000c2"
 CONNECTION, OTHER_CONNECTION = "00000000-0000-0000-0000-0000000000d1", "00000000-0000-0000-0000-0000000000d2"
-MEMBER, KEY = "00000000-0000-0000-0000-0000000000e1", "f1" * 16
+MEMBER, KEY, JOB = "00000000-0000-0000-0000-0000000000e1", "f1" * 16, "f2" * 16
 
 GONE = {"upstream_state": "'removed'", "state": "'removed'", "removed_at": "now()"}
 
@@ -162,6 +162,20 @@ ROWS: dict[str, dict[str, str]] = {
         "status": "200",
     },
     "notification_sweep": {"only_one": "true", "swept_to": "0"},
+    "scans": {"job_id": f"'{JOB}'", "company_id": f"'{COMPANY}'", "members": "0", "correlation_id": "'run'"},
+    "scan_parts": {"scan_id": f"'{KEY}'", "provider": "'another'", "state": "'running'"},
+    "findings": {
+        "id": "gen_random_uuid()",
+        "company_id": f"'{COMPANY}'",
+        "member_id": f"'{MEMBER}'",
+        "provider": "'duplicates'",
+        "kind": "'another'",
+        "key": "''",
+        "severity": "'low'",
+        "detail": "'{}'",
+        "first_scan": "1",
+        "last_scan": "2",
+    },
     "sync_entries": {"log_id": f"'{KEY}'", "what": "'added'"},
     "sync_pages": {
         "job_id": f"'{KEY}'",
@@ -181,6 +195,8 @@ ENDED = {"resend_at": "null", "finished_at": "now()"}
 LEASED = {"resend_at": "null", "lease_holder": "gen_random_uuid()", "lease_expires_at": "now()"}
 BEGUN = {"attempts": "1", "started_at": "now()", "heartbeat_at": "now()"}
 
+FAILED_PART = {"state": "'failed'", "finished_at": "now()", "error": "'why'"}
+RESOLVED_FINDING = {"state": "'resolved'", "resolved_at": "now()", "resolution": "'not_found'"}
 ENDED_DELIVERY = {"state": "'delivered'", "due_at": "null", "finished_at": "now()"}
 
 # constraint -> the table and what breaks it
@@ -228,6 +244,36 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "schedules_pkey": ("schedules", {"id": f"'{KEY}'"}),
     "schedules_skipped_check": ("schedules", {"skipped": "-1"}),
     "schedules_time_zone_check": ("schedules", {"interval_ms": "null", "cron": "'0 0 * * *'", "time_zone": "''"}),
+    "scans_by_job": ("scans", {"job_id": f"'{KEY}'"}),
+    "scans_by_number": ("scans", {"number": "1000"}),
+    "scans_company_id_fkey": ("scans", {"company_id": "gen_random_uuid()"}),
+    "scans_job_id_fkey": ("scans", {"job_id": "gen_random_uuid()"}),
+    "scans_members_check": ("scans", {"members": "-1"}),
+    "scans_pkey": ("scans", {"id": f"'{KEY}'"}),
+    "scans_status_check": ("scans", {"status": "'well'", "finished_at": "now()"}),
+    "ended_scan_has_a_status": ("scans", {"finished_at": "now()"}),
+    "scan_parts_error_check": ("scan_parts", {**FAILED_PART, "error": "''"}),
+    "scan_parts_pkey": ("scan_parts", {"provider": "'known'"}),
+    "scan_parts_provider_check": ("scan_parts", {"provider": "'Known'"}),
+    "scan_parts_scan_id_fkey": ("scan_parts", {"scan_id": "gen_random_uuid()"}),
+    "scan_parts_state_check": ("scan_parts", {"state": "'well'"}),
+    "ended_part_is_dated": ("scan_parts", {"state": "'succeeded'"}),
+    "failed_part_says_why": ("scan_parts", {**FAILED_PART, "error": "null"}),
+    "part_counts_count": ("scan_parts", {"opened": "1"}),
+    "findings_company_id_fkey": ("findings", {"company_id": "gen_random_uuid()"}),
+    "findings_detail_check": ("findings", {"detail": "'[]'"}),
+    "findings_key_check": ("findings", {"key": "repeat('k', 201)"}),
+    "findings_kind_check": ("findings", {"kind": "'Odd'"}),
+    "findings_member_id_fkey": ("findings", {"member_id": "gen_random_uuid()"}),
+    "findings_open": ("findings", {"kind": "'known'"}),
+    "findings_pkey": ("findings", {"id": f"'{KEY}'"}),
+    "findings_provider_check": ("findings", {"provider": "''"}),
+    "findings_resolution_check": ("findings", {**RESOLVED_FINDING, "resolution": "'dull'"}),
+    "findings_severity_check": ("findings", {"severity": "'dire'"}),
+    "findings_state_check": ("findings", {"state": "'shut'"}),
+    "resolution_is_whole": ("findings", {**RESOLVED_FINDING, "resolution": "null"}),
+    "seen_in_order": ("findings", {"first_scan": "3"}),
+    "companies_scan_providers_check": ("companies", {"scan_providers": "'[]'"}),
     "companies_grace_days_check": ("companies", {"grace_days": "3651"}),
     "companies_name_check": ("companies", {"name": "''"}),
     "companies_name_key": ("companies", {"name": "'Company'"}),
@@ -457,6 +503,12 @@ ALSO_BROKEN = [
     ("schedules_interval_ms_check", "schedules", {"interval_ms": "367 * 86400000::bigint"}),
     ("pending_dates_are_finite", "members", {**PLANNED, "pending_expires_at": "'infinity'"}),
     ("disabled_is_explained", "subscribers", {"disabled_because": "'gone'"}),
+    ("ended_scan_has_a_status", "scans", {"status": "'partial'"}),
+    ("ended_part_is_dated", "scan_parts", {"finished_at": "now()"}),
+    ("failed_part_says_why", "scan_parts", {"error": "'why'"}),
+    ("part_counts_count", "scan_parts", {"resolved": "-1"}),
+    ("resolution_is_whole", "findings", {"resolution": "'not_found'"}),
+    ("seen_in_order", "findings", {"first_seen_at": "now() + interval '1 day'"}),
     ("pending_is_due", "deliveries", {"state": "'waiting'", "in_order": "true"}),
     ("ended_delivery_is_dated", "deliveries", {**ENDED_DELIVERY, "finished_at": "null"}),
     ("ended_is_dated", "jobs", {"state": "'failed'", "error": "'away'", "resend_at": "null"}),
@@ -482,6 +534,8 @@ def insert(table: str, **changed: str) -> str:
         if "id" in changed and table in ("admin_events", "deliveries", "member_events", "outbox", "plan_changes", "sync_entries")
         else ""
     )
+    if "number" in changed and table == "scans":
+        override = " overriding system value"
     return f"insert into {table} ({', '.join(row)}){override} values ({', '.join(row.values())})"
 
 
@@ -521,6 +575,10 @@ async def connection(module_database_url: str) -> AsyncIterator[Any]:
     await connection.execute(insert("drift_findings", key="'known'"))
     await connection.execute(insert("drift_streaks", read_model="'audit'"))
     await connection.execute(insert("schedules", id=f"'{KEY}'", kind="'expiry'", company_id="null", subject_id="null"))
+    await connection.execute(insert("jobs", id=f"'{JOB}'"))
+    await connection.execute(insert("scans", id=f"'{KEY}'", job_id=f"'{KEY}'", number="1000"))
+    await connection.execute(insert("scan_parts", provider="'known'"))
+    await connection.execute(insert("findings", id=f"'{KEY}'", kind="'known'"))
     await connection.execute(insert("subscribers", id=f"'{KEY}'", name="'known'"))
     await connection.execute(insert("subscriber_secrets", reference="'file:known'"))
     await connection.execute(insert("deliveries", id="1000", version="1", in_order="true"))

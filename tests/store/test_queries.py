@@ -30,6 +30,7 @@ from service.store.drift_findings import DriftFinding, FindingOfRun
 from service.store.drift_runs import DriftRunRow
 from service.store.drift_streaks import DriftStreakRow
 from service.store.due_members import DueMember, PendingMember
+from service.store.findings import FindingRow, Recorded, Resolved
 from service.store.idempotency_keys import KeptAnswer
 from service.store.jobs import ClaimedJob, JobNotice, JobRow
 from service.store.leases import Ownership
@@ -40,7 +41,9 @@ from service.store.member_views import MemberView, VerifiedMember
 from service.store.outbox import Backlog, Due, Found, RefusalReason
 from service.store.plan_changes import PlanChangeRow
 from service.store.queries import REGISTRY, queries
+from service.store.scan_parts import ScanPartRow
 from service.store.scanned_members import ScannedMember, SharingMember
+from service.store.scans import BegunScan, ScanRow
 from service.store.schedules import DueSchedule, ScheduleRow
 from service.store.secret_grants import SecretGrant
 from service.store.subscriber_secrets import SigningSecret
@@ -93,6 +96,15 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("drift_runs", "page_drift_runs"): DriftRunRow,
     ("drift_runs", "list_drift_runs"): DriftRunRow,
     ("drift_streaks", "lock_drift_streak"): DriftStreakRow,
+    ("findings", "record_findings"): Recorded,
+    ("findings", "resolve_unseen"): Resolved,
+    ("findings", "resolve_pointless"): Resolved,
+    ("findings", "list_findings"): FindingRow,
+    ("findings", "list_findings_by_severity"): FindingRow,
+    ("findings", "list_findings_by_kind"): FindingRow,
+    ("findings", "list_findings_by_provider"): FindingRow,
+    ("findings", "list_findings_of_member"): FindingRow,
+    ("findings", "list_findings_of_scan"): FindingRow,
     ("idempotency_keys", "find_answer"): KeptAnswer,
     ("jobs", "claim_job"): ClaimedJob,
     ("jobs", "insert_jobs"): JobNotice,
@@ -114,6 +126,11 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("scanned_members", "list_members_at"): ScannedMember,
     ("scanned_members", "stream_members_sharing_email"): SharingMember,
     ("scanned_members", "stream_members_sharing_national_id"): SharingMember,
+    ("scan_parts", "list_parts"): ScanPartRow,
+    ("scans", "begin_scan"): BegunScan,
+    ("scans", "find_scan"): ScanRow,
+    ("scans", "find_scan_of_job"): ScanRow,
+    ("scans", "list_scans"): ScanRow,
     ("schedules", "claim_due_schedules"): DueSchedule,
     ("schedules", "find_schedule"): ScheduleRow,
     ("schedules", "list_schedules"): ScheduleRow,
@@ -184,6 +201,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
         "in_order": "bool",
     },
     ("retention", "list_outdated_syncs"): {"id": "uuid"},
+    ("retention", "list_unscanned_companies"): {"id": "uuid"},
     ("sync_pages", "compare_page"): {"place": "int4"},
     ("jobs", "list_run_slots"): {"schedule_id": "uuid"},
     ("jobs", "lock_due_jobs"): JOB_FACTS,

@@ -83,6 +83,8 @@ def everything() -> Metrics:
     metrics.notification_tried("delivered", 0.02)
     metrics.notifications_settled(delivered=1, exhausted=0, disabled=["gone"])
     metrics.notifications_seen(waiting=2, overdue_seconds=0.5, failing_subscribers=1)
+    metrics.scan_part_ended("duplicates", "succeeded", 3)
+    metrics.findings_changed("duplicates", opened=2, resolved=1)
     metrics.window_claimed(0.002)
     metrics.window_published(["confirmed", "returned"], [0.004], 0.003)
     metrics.buckets_changed(64, taken=60, taken_over=4)

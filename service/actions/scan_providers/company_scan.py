@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
 
-from service.clients.guarded_transport import Resolver, resolve
-from service.clients.outward_http import OutwardHttp, OutwardLimits
-from service.domain.addresses import Network
+from service.clients.outside import Outside
+from service.clients.outward_http import OutwardHttp
 from service.domain.errors import SourceRefused
 from service.domain.member import CompanyId, MemberId
 from service.domain.scans import BATCH
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CompanyScan", "ScanAccess", "Shared"]
 
-_LIMITS: Final = OutwardLimits()
-
 
 class Shared(Enum):
     """What only one member should have."""
@@ -52,10 +48,7 @@ class ScanAccess:
 
     # Raises SourceUnavailable where it leads to none in this process.
     secret: Callable[[str], SecretStr]
-    opened: Sequence[Network] = ()
-    limits: OutwardLimits = _LIMITS
-    resolver: Resolver = resolve
-    ssl_context: ssl.SSLContext | None = None
+    outside: Outside = field(default_factory=Outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +105,9 @@ class CompanyScan:
             raise SourceRefused(message)
         return self.access.secret(reference)
 
-    def http(self, origin: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[OutwardHttp]:
-        """A client for one origin, such as `https://host`: it dials no address inside, and repeats and waits as it is told to."""
-        return self._http(origin, headers)
+    def http(self, origin: str, headers: Mapping[str, str]) -> OutwardHttp:
+        """A client for one origin, such as `https://host`, to be entered: it dials no address inside, repeats and waits.
 
-    @asynccontextmanager
-    async def _http(self, origin: str, headers: Mapping[str, str]) -> AsyncIterator[OutwardHttp]:
-        access = self.access
-        async with OutwardHttp(
-            origin,
-            headers,
-            opened=access.opened,
-            limits=access.limits,
-            resolver=access.resolver,
-            ssl_context=access.ssl_context,
-        ) as http:
-            yield http
+        Raises OutwardBroken for an address that is none.
+        """
+        return self.access.outside.http(origin, headers)

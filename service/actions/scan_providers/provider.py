@@ -20,7 +20,7 @@ class ScanProvider(Protocol):
 
     @property
     def name(self) -> str:
-        """By which companies ask for it, and findings are kept: small letters, digits and `_`. It stays."""
+        """By which companies ask for it, and findings are kept: small letters, digits, hyphens and underscores. It stays."""
         ...
 
     def check(self, settings: Mapping[str, Any]) -> None:

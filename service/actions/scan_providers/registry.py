@@ -26,7 +26,9 @@ def by_name(providers: Iterable[ScanProvider]) -> ScanProviders:
     found: dict[str, ScanProvider] = {}
     for provider in providers:
         if not provider_name(provider.name):
-            message = f"a scan provider is called {provider.name!r}: its name must be small letters, digits and _"
+            message = (
+                f"a scan provider is called {provider.name!r}: its name must be small letters, digits, hyphens and underscores"
+            )
             raise ValueError(message)
         if found.setdefault(provider.name, provider) is not provider:
             message = f"two scan providers are called {provider.name}"

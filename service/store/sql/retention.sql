@@ -67,3 +67,39 @@ where id = any (array(
     limit $2
 ))
 returning subscriber_id, member_id, replay_id, in_order;
+
+-- name: discard_ended_findings
+-- Up to $2 that were resolved so long ago.
+with gone as (
+    delete from findings
+    where id = any (array(
+        select id from findings
+        where state = 'resolved' and resolved_at < statement_timestamp() - $1::interval
+        order by resolved_at
+        limit $2
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: discard_old_scans
+-- Up to $2 that began so long ago, with their parts; of each company the newest stays, which alone may be running.
+with gone as (
+    delete from scans
+    where id = any (array(
+        select s.id from scans s
+        where s.started_at < statement_timestamp() - $1::interval
+            and exists (select from scans n where n.company_id = s.company_id and n.number > s.number)
+        order by s.started_at
+        limit $2
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: list_unscanned_companies
+-- That have no providers any more, and findings that are still open: no scan of theirs will resolve these.
+select k.id
+from companies k
+where k.scan_providers = '{}' and exists (select from findings f where f.company_id = k.id and f.state = 'open')
+limit $1;

@@ -21,10 +21,15 @@ order by company_id, id
 limit $4;
 
 -- name: list_members_at
--- Who has one of these addresses.
-select id, email, national_id
-from members
-where company_id = $1 and lower(email) = any ($2::text[]) and email is not null and upstream_state <> 'removed';
+-- Who has one of these addresses, each looked up for itself: in a list of a thousand the planner would rather read the whole company.
+select m.id, m.email, m.national_id
+from unnest($2::text[]) as a (address)
+cross join lateral (
+    select id, email, national_id
+    from members
+    where company_id = $1 and lower(email) = a.address and email is not null and upstream_state <> 'removed'
+    offset 0
+) m;
 
 -- name: stream_members_sharing_email
 -- Neighbours in the order of what they share: one pass over a sorted company, whatever is shared by how many.

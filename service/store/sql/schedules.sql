@@ -2,7 +2,8 @@
 
 -- name: claim_due_schedules
 -- Up to $2 of these kinds that are due, locked; what another tick looks at is its own. Not due is what has a job queued or running or
--- loses its members by one, a connection that is blocked, archived, pushed to us or no directory, and one whose last sync waits for somebody to look at it.
+-- loses its members by one, a connection that is blocked, archived, pushed to us or no directory, one whose last sync waits for somebody
+-- to look at it, and the scan of a company that has no providers for it.
 -- `offset 0`: each is asked for by its key. As joins, planned while nothing runs, they would read all that runs once for each schedule.
 select
     s.id, s.company_id, s.kind, s.subject_id, s.parameters, s.interval_ms, s.cron, s.time_zone, s.next_run_at,
@@ -11,6 +12,7 @@ from schedules s
 left join connections c on c.id = s.subject_id and s.kind = 'directory_sync'
 where s.enabled and s.kind = any ($1::text[]) and s.next_run_at <= statement_timestamp()
     and (s.kind <> 'directory_sync' or (c.status = 'active' and c.kind <> 'scim' and c.directory is not null))
+    and (s.kind <> 'scan' or exists (select from companies k where k.id = s.company_id and k.scan_providers <> '{}' offset 0))
     and not exists (
         select from sync_log l
         where l.connection_id = c.id and l.status = 'quarantined' and l.review is null and not l.dry_run

@@ -20,6 +20,7 @@ from service.entrypoints.http.admin import (
     member_changes,
     members,
     plan_changes,
+    scans,
     schedules,
     subscribers,
     syncs,
@@ -51,6 +52,7 @@ _TAGS: Final = {
     "members": "Who they are and what they may: read as of now, changed with an audit.",
     "directories": "Where members come from, and how that is asked.",
     "syncs": "Bringing members in step with a directory.",
+    "scans": "Looking for what is wrong with members: duplicates, foreign addresses, breaches.",
     "schedules": "What runs by itself, and when.",
     "drift": "Whether members still are what their directories and their audit say.",
     "jobs": "What takes longer than a request, and what waits for somebody.",
@@ -66,6 +68,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     plan_changes.router,
     directories.router,
     syncs.router,
+    scans.router,
     schedules.router,
     drift.router,
     jobs.router,
@@ -120,5 +123,6 @@ def described_api() -> FastAPI:
             opened=nowhere,
             described=nowhere,
             bind=nowhere,
+            scan_providers={},
         )
     )

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from starlette.requests import Request
 
 from service.actions.bind_notifications import BindNotifications
+from service.actions.scan_providers.provider import ScanProviders
 from service.clients.directories.source import Source
 from service.domain.directories.configuration import Directory
 from service.domain.directories.kinds import AddedKinds
@@ -26,7 +27,7 @@ _PROBES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSetting:
-    """The database, the operator's key and switches, and how directories are opened and described."""
+    """The database, the operator's key and switches, and how directories are opened and described, who scans."""
 
     # Raises Unavailable while there is none.
     database: Callable[[], Database]
@@ -38,6 +39,8 @@ class AdminSetting:
     described: Callable[[DirectoryRow], Directory]
     # Lets a company's events reach the notifier; raises Unavailable.
     bind: BindNotifications
+    # Those that companies may configure.
+    scan_providers: ScanProviders
     # The installation's own kinds of directories.
     added: AddedKinds = field(default_factory=dict)
     # How many directories are asked at once, for a test or a preview.

@@ -100,6 +100,8 @@ async def populated(admin: Admin, upstream: Upstream) -> tuple[Tenant, dict[str,
     own = tenant.headers()
     subscriber = await admin.subscriber(tenant)
     delivery = await admin.delivery(tenant, subscriber["id"])
+    await admin.client.patch("/api/company", json={"scanProviders": {"duplicates": {}}}, headers=own)
+    scan = await admin.scan(tenant)
     keys = (await admin.client.get("/api/keys", headers=own)).json()["items"]
     logs = (await admin.client.get("/sync/logs", headers=own)).json()["items"]
     await admin.fetch("update members set name = 'Nobody' where company_id = $1", tenant.company_id)
@@ -119,6 +121,7 @@ async def populated(admin: Admin, upstream: Upstream) -> tuple[Tenant, dict[str,
         "member_id": [identity for (identity,) in members],
         "subscriber_id": [subscriber["id"]],
         "delivery_id": [str(delivery["id"])],
+        "scan_id": [scan.result["scanId"]] if scan.result else [],
         "company_id": [str(tenant.company_id)],
     }
 

@@ -102,14 +102,20 @@ async def person(admin: Admin) -> Person:
         ), page as (
             insert into sync_pages (job_id, reading, records, keys, hashes)
             select job_id, 1, 1, 'ext-1', decode(repeat('07', 16), 'hex') from log
+        ), compared as (
+            insert into sync_delta (job_id, place, what, external_id, was_live, content, national_id)
+            select job_id, 1, 'updated', 'ext-1', true, convert_to($4, 'UTF8'), $4 from log
         )
-        insert into sync_delta (job_id, place, what, external_id, was_live, content, national_id)
-        select job_id, 1, 'updated', 'ext-1', true, convert_to($4, 'UTF8'), $4 from log returning place
+        insert into findings (id, company_id, member_id, provider, kind, key, severity, detail, first_scan, last_scan)
+        select gen_random_uuid(), $1, $5, 'breach', 'breached_account', $4, 'high', jsonb_build_object('address', $6::text), 1, 1
+        returning id
         """,
         tenant.company_id,
         person.connection,
         {"name": {"before": SECRETS["name"][0], "after": SECRETS["name"][1]}, "plan": {"before": None, "after": "gold"}},
         SECRETS["national_id"][0],
+        UUID(person.id),
+        SECRETS["email"][0],
     )
     return person
 
@@ -127,6 +133,7 @@ async def test_a_member_live_at_its_source_keeps_everything(person: Person) -> N
 async def test_nothing_personal_is_left_anywhere_and_what_happened_is_still_known(person: Person) -> None:
     await person.tell(person.removal(3))
     assert await left_in(person.admin) == {
+        "findings",
         "idempotency_keys",
         "member_events",
         "members",
