@@ -7,14 +7,12 @@ from typing import Annotated, Final
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from service.actions.enqueue_job import AlreadyRunning, enqueue_job
 from service.actions.read_models.audit import AUDIT
 from service.actions.reconcile_drift import DRIFT_FULL, DRIFT_SAMPLED
 from service.cli.directory import in_transaction
+from service.cli.drift_output import print_findings, print_runs
 from service.cli.job_following import follow_job
 from service.domain.drift import Verdict
 from service.domain.errors import RollcallError
@@ -49,7 +47,7 @@ def show_runs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
 ) -> None:
     """List what the last runs have found, the newest first."""
-    _print_runs(in_transaction(lambda tx: list_drift_runs(tx, read_model=read_model, limit=limit)))
+    print_runs(in_transaction(lambda tx: list_drift_runs(tx, read_model=read_model, limit=limit)))
 
 
 @drift.command("show")
@@ -63,14 +61,9 @@ def show_run(run_id: Annotated[UUID, typer.Argument(metavar="ID", help="The run'
     if run is None:
         message = f"there is no drift run {run_id}; `rollcall drift list` shows them"
         raise RollcallError(message)
-    _print_runs([run])
-    table = Table(box=None)
-    for name in ("key", "what", "why"):
-        table.add_column(name, no_wrap=True)
-    for finding in findings[:_SHOWN]:
-        table.add_row(escape(finding.key), finding.what.value, escape(finding.reason))
+    print_runs([run])
     if findings:
-        _print(table)
+        print_findings(findings[:_SHOWN])
     if (hidden := run.out_of_sync + run.errors - min(len(findings), _SHOWN)) > 0:
         typer.echo(f"and {hidden:,} more")
 
@@ -121,7 +114,7 @@ async def _run(settings: Settings, kind: str, parameters: dict[str, str | int], 
             runs = await list_drift_runs(tx, job_id=job.id, limit=1000)
     finally:
         await db.close()
-    _print_runs(runs)
+    print_runs(runs)
     if job.state is JobState.QUEUED:
         message = f"not done yet: {job.error}; a worker tries again (job {job.id})"
         raise RollcallError(message)
@@ -133,38 +126,3 @@ async def _run(settings: Settings, kind: str, parameters: dict[str, str | int], 
     if Verdict.BREACH in verdicts:
         return _DIFFERS
     return 1 if Verdict.INCONCLUSIVE in verdicts else 0
-
-
-def _print_runs(runs: list[DriftRunRow]) -> None:
-    table = Table(box=None)
-    for name in ("started", "read model", "mode", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for name in ("compared", "drift", "rate", "errors", "healed", "streak", "seconds"):
-        table.add_column(name, no_wrap=True, justify="right")
-    for name in ("id", "why"):
-        table.add_column(name, no_wrap=True)
-    for row in runs:
-        rate, took = row.tally.rate, row.duration
-        table.add_row(
-            f"{row.started_at:%Y-%m-%d %H:%M:%S}",
-            escape(row.read_model),
-            f"{row.mode}, truncated" if row.truncated else row.mode,
-            "not ended" if row.verdict is None else f"{row.verdict}, told" if row.promoted else row.verdict,
-            f"{row.compared:,}",
-            f"{row.out_of_sync:,}",
-            "" if rate is None else f"{rate:.4%}",
-            f"{row.errors:,}",
-            f"{row.healed:,}",
-            f"{row.streak:,}",
-            "" if took is None else f"{took.total_seconds():.1f}",
-            str(row.id),
-            escape(row.error or ""),
-        )
-    _print(table)
-
-
-def _print(table: Table) -> None:
-    console = Console(highlight=False)
-    # In a pipe a row stays a line.
-    console.width = console.width if console.is_terminal else 1000
-    console.print(table)
