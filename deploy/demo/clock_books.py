@@ -63,7 +63,7 @@ def clock_entries(books: ClockBooks) -> list[Entry]:
     return [
         Entry("plans begun", begun, len(PLANNED), "today's, once each, by two instances at once"),
         Entry("left", found - begun, None, "plans that one found and the other had already"),
-        Entry("elsewhere", books.elsewhere, 1, "of the two passes, by the instance in the other process"),
+        Entry("elsewhere", books.elsewhere, 1, "of both passes, by the instance in the other process"),
         Entry("ticks", books.ticks, TICKS, "at once, to both instances, over HTTP and the broker"),
         Entry("slots", sum(slots[kind] for kind in expected), len(expected), "due, each with one job, whoever was first"),
         Entry("expired", books.told(EXPIRY, DueCount.APPLIED), len(ENDING) - len(RENEWED), "memberships that ended by themselves"),

@@ -57,7 +57,7 @@ class ClockChapter:
 
     async def perform(self, rabbitmq_url: str, running: asyncio.Task[None]) -> Verdict:
         """Let time do its work, check and tell; raises what the service fails with meanwhile."""
-        self.screen.chapter("What time does: memberships end, plans begin, a directory is asked, on two instances")
+        self.screen.chapter("What time does: memberships end, plans begin, an interval is over")
         began = time.monotonic()
         async with listening_to_events(rabbitmq_url, self.club.company) as events:
             tasks = [running, asyncio.create_task(self.subscriber.listen(events), name="listen")]
@@ -98,12 +98,12 @@ class ClockChapter:
         ends_at = await self.desk.add_members()
         await self.desk.renew()
         await self.desk.plan()
-        ending = f"{len(ENDING)} until {ends_at:%H:%M:%S} UTC, of whom {len(RENEWED)} renew"
-        self.screen.done(f"{MADE} members join", f"{ending}; {len(PLANNED)} have another plan from today on")
+        ending = f"{len(ENDING)} end at {ends_at:%H:%M:%S}, {len(RENEWED)} renew"
+        self.screen.done(f"{MADE} members join", f"{ending}; {len(PLANNED)} plans for today")
         began = time.monotonic()
         await self.other.ready()
         waited = time.monotonic() - began
-        self.screen.done("a second instance", f"takes messages after {waited:.1f} s more, in a process of its own")
+        self.screen.done("a second instance", f"in a process of its own, after {waited:.1f} s more")
         return ends_at
 
     async def _begin_plans(self, tasks: Collection[asyncio.Task[None]]) -> tuple[Sequence[JobId], str]:
@@ -111,8 +111,8 @@ class ClockChapter:
         jobs = await self.desk.begin_plans_twice()
         missing = await until_at_rest(self._look_at_jobs, tasks)
         passes = [job.result or {} for job in await self.desk.jobs() if job.kind == PLAN_CHANGES]
-        told = [f"{one.get(DueCount.APPLIED, 0)} begun and {_left(one)} left to the other" for one in passes]
-        self.screen.done("two passes at once", "; ".join(told))
+        for name, one in zip(("a pass over the plans", "another at that moment"), passes, strict=False):
+            self.screen.done(name, f"{one.get(DueCount.APPLIED, 0)} begun, {_left(one)} left to the other")
         return jobs, missing
 
     async def _tick(self, rabbitmq_url: str) -> int:

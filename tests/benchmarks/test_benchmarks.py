@@ -12,6 +12,7 @@ import pytest
 
 from tests.benchmarks.__main__ import PAGE
 from tests.benchmarks.apply import Applied
+from tests.benchmarks.clock_report import Bench, Took
 from tests.benchmarks.latency import Latency
 from tests.benchmarks.memory import Memory
 from tests.benchmarks.report import BEGIN, END, Report, write_into
@@ -83,11 +84,14 @@ async def test_every_contender_does_its_work_and_the_figures_are_written(
 
 
 @pytest.mark.parametrize(
-    ("module", "options", "figure"),
-    [("expiry", ["--members", "2000", "--expired", "100"], "rate"), ("ticks", ["--schedules", "500", "--due", "50"], "ticks_ms")],
+    ("module", "options", "items"),
+    [
+        ("expiry", ["--members", "2000", "--expired", "100", "--rounds", "1"], 100),
+        ("ticks", ["--schedules", "500", "--due", "50", "--rounds", "1"], 50),
+    ],
 )
 async def test_the_clock_is_measured(
-    postgres_url: str, rabbitmq_url: str, tmp_path: Path, module: str, options: list[str], figure: str
+    postgres_url: str, rabbitmq_url: str, tmp_path: Path, module: str, options: list[str], items: int
 ) -> None:
     figures = tmp_path / "figures.json"
     process = await asyncio.create_subprocess_exec(
@@ -100,7 +104,32 @@ async def test_the_clock_is_measured(
     async with asyncio.timeout(120):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert json.loads(figures.read_text())[figure]
+    found = json.loads(figures.read_text())
+    assert (found["name"], found["items"]) == (module, items)
+    assert all(len(found[part]) == 1 and found[part][0]["seconds"] > 0 for part in ("rollcall", "bare"))
+    assert found["ratio"] > 0
+
+
+def test_the_clock_s_figures_have_their_place_in_the_page_and_stay_within_it(tmp_path: Path) -> None:
+    took = [Took(2.0, 0.5, 1.0), Took(1.0, 0.3, None), Took(4.0, 0.4, 1.2)]
+    bare = [Took(1.0, 0.0, 0.9), Took(1.0, 0.0, 0.9), Took(1.0, 0.0, 0.9)]
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("expiry", "ticks"):
+        bench = Bench(name, "things are due", 1000, 5000, {"cores": "2"}, took, bare, [0.004], 60.4)
+        assert (bench.seconds, bench.ratio) == (2.0, 0.5)
+        bench.write_into(page)
+        text = page.read_text(encoding="utf-8")
+        bench.write_into(page)
+        assert page.read_text(encoding="utf-8") == text
+    assert text.count("| rollcall | 2.00 (1.00 to 4.00) | 500 | 400 | ? |") == 2
+    assert text.count("| one bare statement | 1.00 (1.00 to 1.00) | 1,000 | 0 | 900 |") == 2
+    assert text.count("Beside the bare statement of its round: 0.50. Nothing due: 4.0 ms. Peak memory: 60 MB.") == 2
+    outside = PAGE.read_text(encoding="utf-8").partition("<!-- figures of expiry")[0]
+    assert text.startswith(outside)
+    page.write_text("no place")
+    with pytest.raises(ValueError, match="once each"):
+        bench.write_into(page)
 
 
 async def test_each_round_begins_with_another_contender() -> None:

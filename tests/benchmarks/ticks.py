@@ -1,15 +1,19 @@
-"""`python -m tests.benchmarks.ticks`: one tick over many schedules, of which some are due; aim: 1,000 of 100,000 below 300 ms."""
+"""`python -m tests.benchmarks.ticks`: one tick over many schedules, of which some are due; aim: 1,000 of 100,000 below 300 ms.
+
+By turns with one statement that writes the same rows, without a page, a look at what keeps a schedule from running, or a contract.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import asyncpg
+import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -19,6 +23,8 @@ from service.actions.run_due_schedules import Switches, run_due_schedules
 from service.settings import given_urls
 from service.store.database import Database
 from service.store.migrate import migrate
+from tests.benchmarks.clock_report import PAGE, Bench, Took, peak_mb, setting_of
+from tests.benchmarks.server_time import ServerTime
 
 SCHEDULES: Final = 100_000
 DUE: Final = 1_000
@@ -47,6 +53,29 @@ LET_SOME_BE_DUE: Final = """
 update schedules set next_run_at = statement_timestamp() - interval '1 second'
 where id in (select id from schedules where next_run_at > now() order by id limit $1)
 """
+FLOOR: Final = """
+with due as (
+    select id, company_id, kind, subject_id, next_run_at from schedules
+    where enabled and next_run_at <= statement_timestamp()
+    order by next_run_at
+    limit $1
+    for update skip locked
+), advanced as (
+    update schedules s set
+        last_run_at = statement_timestamp(), next_run_at = s.next_run_at + s.interval_ms * interval '1 millisecond'
+    from due
+    where s.id = due.id
+), queued as (
+    insert into jobs (id, company_id, kind, subject_id, schedule_id, slot, requested_by, correlation_id, state, resend_at)
+    select gen_random_uuid(), company_id, kind, subject_id, id, next_run_at, 'benchmark', 'benchmark', 'queued', now() from due
+    returning id, kind
+)
+insert into outbox (order_key, exchange, routing_key, type, message_id, correlation_id, headers, body, occurred_at)
+select id, 'rollcall.commands', 'job.' || kind, 'JOB_REQUESTED', id::text, 'benchmark',
+    jsonb_build_object('ce-id', id, 'ce-type', 'JOB_REQUESTED', 'ce-specversion', '1.0'),
+    jsonb_build_object('jobId', id, 'kind', kind)::text, now()
+from queued
+"""
 
 
 async def fill(url: str, schedules: int) -> None:
@@ -57,50 +86,86 @@ async def fill(url: str, schedules: int) -> None:
     await connection.close()
 
 
-async def measure(url: str, due: int) -> dict[str, Any]:
-    """The milliseconds of each tick with so many due, of one after the other, and of a tick with nothing due."""
+async def measure(url: str, due: int, rounds: int) -> tuple[list[Took], list[Took], list[float]]:
+    """Ticks with so many due, bare statements with as many, and ticks with nothing due, by turns."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     database = await Database.connect(url, name="benchmark", size=4)
-    ticks = []
-    for _ in range(ROUNDS):
-        async with database.transaction() as tx:
-            await tx.execute(END_JOBS)
-            await tx.execute(LET_SOME_BE_DUE, due)
-        began = time.perf_counter()
-        begun = await run_due_schedules(database, KINDS, Switches())
-        ticks.append((time.perf_counter() - began) * 1000)
-        if len(begun) != due:
-            raise RuntimeError(f"{len(begun)} of {due} began")
-    began = time.perf_counter()
-    if await run_due_schedules(database, KINDS, Switches()):
-        raise RuntimeError("something began twice")
-    idle = (time.perf_counter() - began) * 1000
+    connection: Any = await asyncpg.connect(url)
+    watching: Any = await asyncpg.connect(url)
+    server = ServerTime(watching)
+
+    async def tick() -> int:
+        return len(await run_due_schedules(database, KINDS, Switches()))
+
+    async def bare() -> int:
+        return int((await connection.execute(FLOOR, due)).split()[-1])
+
+    async def took(work: Callable[[], Awaitable[int]], expected: int) -> Took:
+        worked = await server.read()
+        began, cpu = time.perf_counter(), time.process_time()
+        begun = await work()
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        after = await server.read()
+        if begun != expected:
+            message = f"{begun} of {expected} began"
+            raise RuntimeError(message)
+        return Took(seconds, cpu, None if worked is None or after is None else after - worked)
+
+    ticks, bares, idle = [], [], []
+    for number in range(rounds + 1):
+        for contender in ("bare", "rollcall") if number % 2 else ("rollcall", "bare"):
+            async with database.transaction() as tx:
+                await tx.execute(END_JOBS)
+                await tx.execute(LET_SOME_BE_DUE, due)
+            found = await took(bare if contender == "bare" else tick, due)
+            idle_took = await took(tick, 0)
+            # The first round reads what the others find in memory.
+            if number:
+                (bares if contender == "bare" else ticks).append(found)
+                idle.append(idle_took.seconds)
+    await watching.close()
+    await connection.close()
     await database.close()
-    return {"ticks_ms": ticks, "idle_ms": idle}
+    return ticks, bares, idle
 
 
 def main(
     schedules: Annotated[int, typer.Option(min=10, help="How many there are.")] = SCHEDULES,
     due: Annotated[int, typer.Option(min=1, help="How many of them are due at each tick.")] = DUE,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often both are measured.")] = ROUNDS,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the raw figures.")] = None,
+    write_docs: Annotated[bool, typer.Option("--write-docs", help="Put the figures into docs/benchmarks.md.")] = False,
 ) -> None:
     """Measure on DATABASE_URL's server, or on one started for it."""
-    console = Console(highlight=False, width=120)
+    console = Console(highlight=False, width=140)
     database_url, rabbitmq_url = given_urls()
     with local_stack(lambda line: console.print(line, style="dim"), database_url=database_url, rabbitmq_url=rabbitmq_url) as stack:
         asyncio.run(migrate(stack.database_url))
         url = create_database(stack.database_url, template=stack.database_url)
         try:
+            setting = asyncio.run(setting_of(url))
             asyncio.run(fill(url, schedules))
-            found = uvloop.run(measure(url, due))
+            ticks, bares, idle = uvloop.run(measure(url, due, rounds))
         finally:
             drop_database(url)
-    ticks = found["ticks_ms"]
-    console.print(
-        f"{due:,} due of {schedules:,}: median {statistics.median(ticks):.0f} ms, "
-        f"{min(ticks):.0f} to {max(ticks):.0f} (aim {AIM_MS}); nothing due: {found['idle_ms']:.1f} ms"
+    bench = Bench(
+        name="ticks",
+        what="schedules are due",
+        items=due,
+        among=schedules,
+        setting=setting,
+        rollcall=ticks,
+        bare=bares,
+        idle=idle,
+        peak_mb=peak_mb(),
     )
+    for line in bench.lines():
+        console.print(line, markup=False)
+    console.print(f"Aim: {AIM_MS} ms; it took {bench.seconds * 1000:.0f}")
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2), encoding="utf-8")
+        json_file.write_text(json.dumps(bench.to_json(), indent=2), encoding="utf-8")
+    if write_docs:
+        bench.write_into(PAGE)
 
 
 if __name__ == "__main__":
