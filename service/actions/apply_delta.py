@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DeltaRun", "apply_delta"]
 
 _BATCH: Final = 500
-# While the database writes one batch of new members, this process makes the next one ready.
+# While the database writes one batch, this process makes the next one ready.
 _AT_ONCE: Final = 2
 _PROBLEMS: Final = {Difference.INVALID: Count.INVALID, Difference.CONFLICTING: Count.CONFLICTING}
 _ENTERED: Final = frozenset({Count.INVALID, Count.CONFLICTING})
@@ -82,9 +82,9 @@ async def apply_delta(db: Database, job: RunningJob, run: DeltaRun) -> Counter[C
     async with SideBySide(_AT_ONCE) as batches:
         place = 0
         while rows := await _read(db, job, place):
-            # What changes a known member may free what a later difference takes: in their order, one batch after the other. So
+            # What changes a national id may free what a later difference takes: in their order, one batch after the other. So
             # is what is only foreseen, of which somebody reads a list.
-            await batches.run(settle(rows), alone=run.dry_run or not all(map(_is_independent, rows)))
+            await batches.run(settle(rows), alone=run.dry_run or not all(row.independent for row in rows))
             place = rows[-1].place
     return totals
 
@@ -92,11 +92,6 @@ async def apply_delta(db: Database, job: RunningJob, run: DeltaRun) -> Counter[C
 async def _read(db: Database, job: RunningJob, place: int) -> list[DeltaRow]:
     async with db.transaction() as tx:
         return await read_delta(tx, job.id, place, _BATCH)
-
-
-def _is_independent(row: DeltaRow) -> bool:
-    """Whether it is about nobody that another difference is about: a new key, which takes nobody else's place."""
-    return row.what is Difference.ADDED and row.replaces is None
 
 
 def _translated(rows: Sequence[DeltaRow], snapshot: Snapshot) -> _Batch:

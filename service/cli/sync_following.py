@@ -22,7 +22,7 @@ from service.store.jobs import JobRow, find_job
 from service.store.sync_log import SyncLogRow, find_last_sync_of_job
 from service.wiring.job_kinds import job_kinds
 
-__all__ = ["Followed", "follow_sync"]
+__all__ = ["Followed", "follow_sync", "progress_bar", "show_progress"]
 
 _LOOK_SECONDS: Final = 0.2
 
@@ -41,16 +41,15 @@ async def follow_sync(settings: Settings, db: Database, job_id: JobId, wait: flo
     Interrupted, a sync that a worker runs goes on, and one that is run here is given back for a worker to take.
     """
     console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"))
     began = monotonic()
     running: asyncio.Task[None] | None = None
     here: list[RunningJob] = []
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar(console) as bar:
         shown = bar.add_task("waiting for a worker", total=None, speed="")
         try:
             while True:
                 job = await _job(db, job_id)
-                _show(bar, shown, job.state, job.progress or {})
+                show_progress(bar, shown, job.state, job.progress or {})
                 if job.state in ENDED or job.next_attempt_at is not None:
                     break
                 if running is None and job.state is JobState.QUEUED and monotonic() - began >= wait:
@@ -64,6 +63,12 @@ async def follow_sync(settings: Settings, db: Database, job_id: JobId, wait: flo
                 await running
     async with db.transaction() as tx:
         return Followed(job, await find_last_sync_of_job(tx, job_id))
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with its phase, its share and its speed; nothing where nobody sits before the screen."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"))
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 async def _run_here(settings: Settings, db: Database, job_id: JobId, console: Console, here: list[RunningJob]) -> None:
@@ -86,7 +91,8 @@ async def _job(db: Database, job_id: JobId) -> JobRow:
     return job
 
 
-def _show(bar: Progress, shown: TaskID, state: JobState, told: Mapping[str, Any]) -> None:
+def show_progress(bar: Progress, shown: TaskID, state: JobState, told: Mapping[str, Any]) -> None:
+    """Let the bar say what a job last told of itself."""
     phase = str(told.get("phase", ""))
     if state is JobState.QUEUED or not phase:
         return

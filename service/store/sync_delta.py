@@ -53,6 +53,8 @@ class DeltaRow:
     replaces: str | None
     replaces_live: bool
     reason: str | None
+    # It neither takes nor gives up what another difference may be about.
+    independent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,31 @@ async def test_small_pages_are_looked_through_together_up_to_a_limit(syncs: Sync
     assert counts(await syncs.log(row.id)) == {"verified": 100}
 
 
-async def test_known_members_are_applied_one_batch_after_the_other(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_known_members_who_keep_their_national_ids_are_applied_in_several_batches_at_once(
+    syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await syncs.sync()
+    syncs.upstream.dress({number: {"name": f"Another {number}"} for number in range(1, 81)})
+    watched = Watched(monkeypatch)
+    row = await syncs.sync()
+    assert counts(await syncs.log(row.id)) == {"updated": 80, "verified": 20}
+    assert (len(watched.batches), watched.most) == (8, 2)
+    await syncs.check()
+
+
+@pytest.mark.parametrize("said", ["1234567{:03}", None], ids=["taken", "given up"])
+async def test_national_ids_are_changed_one_batch_after_the_other(
+    syncs: Syncs, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    await syncs.sync()
+    syncs.upstream.dress({number: {"kennitala": said and said.format(number)} for number in range(1, 41)})
+    watched = Watched(monkeypatch)
+    row = await syncs.sync()
+    assert counts(await syncs.log(row.id)) == {"updated": 40, "verified": 60}
+    assert (len(watched.batches), watched.most) == (4, 1)
+
+
+async def test_known_members_are_applied_before_new_ones_and_departures_last(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
     await syncs.sync()
     syncs.upstream.dress({number: {"name": f"Another {number}"} for number in range(1, 41)})
     syncs.upstream.change(insert=range(101, 131), delete=range(96, 101))

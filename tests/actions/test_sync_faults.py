@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from service.domain.jobs import JobState
-from tests.directory_rig import PAGINGS, Upstream
+from tests import sync_rig
+from tests.directory_rig import PAGINGS, QUICK, Upstream
 from tests.sync_rig import Interfering, Syncs, counts, open_syncs
 
 BY_EVENT = datetime(2026, 11, 10, tzinfo=UTC)
@@ -81,6 +83,29 @@ async def test_a_directory_that_cannot_answer_now_is_read_again_later(
     again = await syncs.run(row.id)
     assert again.state is JobState.SUCCEEDED
     assert counts(await syncs.log(row.id)) == {"added": 1, "removed": 1, "verified": 99}
+
+
+async def test_page_7_of_10_fails(module_database_url: str, upstream: Upstream) -> None:
+    upstream.reset(100)
+    async with open_syncs(module_database_url, upstream, page_size=10) as syncs:
+        await syncs.sync()
+        upstream.change(delete=[1])
+        upstream.fault("status", page=7, code=500)
+        row = await syncs.sync()
+        assert row.state is JobState.QUEUED
+        assert row.error == "page 7: 127.0.0.1 answers 500"
+        assert await syncs.live() == EVERYBODY
+        assert (await syncs.log(row.id)).status == "pending"
+
+
+async def test_a_slow_drip_ends_in_time_and_is_read_again_later(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_rig, "QUICK", replace(QUICK, whole=timedelta(seconds=1)))
+    syncs.upstream.change(delete=[1])
+    syncs.upstream.fault("drip", page=2, every=0.05)
+    row = await syncs.sync()
+    assert row.state is JobState.QUEUED
+    assert row.error == "page 2: 127.0.0.1 did not finish its answer in time"
+    assert await syncs.live() == EVERYBODY
 
 
 async def test_the_last_attempt_closes_the_run(syncs: Syncs) -> None:

@@ -18,7 +18,7 @@ select coalesce(max(place), 0) from sync_delta where job_id = $1;
 
 -- name: read_records_at
 -- The records at these places.
-select place, what, external_id, member_id, source_hash, content, version, updated_at, replaces, replaces_live, reason
+select place, what, external_id, member_id, source_hash, content, version, updated_at, replaces, replaces_live, reason, independent
 from sync_delta
 where job_id = $1 and place = any ($2::bigint[])
 order by place;

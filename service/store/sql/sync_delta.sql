@@ -9,11 +9,13 @@ analyze sync_delta;
 -- name: compare_kept
 -- Where the records that are kept of the first reading and the connection's members differ. $3: what is remembered of a removal.
 insert into sync_delta (
-    job_id, place, what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason
+    job_id, place, what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason, independent
 )
 select
     $1, row_number() over (order by array_position(array['updated', 'touched', 'reactivated', 'added', 'left'], what), external_id),
-    what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason
+    what, external_id, member_id, was_live, source_hash, content, national_id, version, updated_at, reason,
+    -- Who is new and takes another's place is found later.
+    what = 'added' or (what in ('updated', 'touched') and keeps_national_id)
 from (
     select
         case
@@ -25,10 +27,11 @@ from (
             else 'touched'
         end as what,
         s.external_id, m.id as member_id, coalesce(m.upstream_state <> 'removed', false) as was_live,
-        s.source_hash, s.content, s.national_id, s.version, s.updated_at, s.reason
+        s.source_hash, s.content, s.national_id, s.version, s.updated_at, s.reason,
+        s.national_id is not distinct from m.national_id as keeps_national_id
     from (select * from sync_staging where job_id = $1) s
     left join (
-        select id, external_id, source_hash, source_version, upstream_state, version,
+        select id, external_id, national_id, source_hash, source_version, upstream_state, version,
             -- What is remembered is of the records as they were understood then.
             coalesce(upstream_applied_at < (select meaning_changed_at from connections where id = $2), false) as is_of_another_meaning
         from members
@@ -59,7 +62,7 @@ where m.connection_id = $2 and m.upstream_state <> 'removed' and coalesce(m.upst
 -- name: pair_by_national_id
 -- New keys of people who are known by another key of the same connection.
 update sync_delta d
-set replaces = m.external_id, replaces_live = m.upstream_state <> 'removed'
+set replaces = m.external_id, replaces_live = m.upstream_state <> 'removed', independent = false
 from members m
 where d.job_id = $1 and d.what = 'added' and d.national_id is not null
     and m.national_id = d.national_id and m.company_id = $2 and m.connection_id = $3 and m.external_id <> d.external_id
@@ -68,7 +71,7 @@ where d.job_id = $1 and d.what = 'added' and d.national_id is not null
 -- name: unpair_those_present
 -- A key that a reading has is not given up.
 update sync_delta d
-set replaces = null, replaces_live = false
+set replaces = null, replaces_live = false, independent = true
 from (select string_to_table(p.keys, E'\x1f') as key from sync_pages p where p.job_id = $1 and p.reading = $2) k
 where d.job_id = $1 and d.replaces is not null and k.key = d.replaces;
 
@@ -87,7 +90,7 @@ where d.job_id = $1 and d.what = 'absent' and r.job_id = $1 and r.replaces = d.e
 -- name: drop_absent
 -- Nobody is absent by this snapshot, and no key is given up.
 with unpaired as (
-    update sync_delta set replaces = null, replaces_live = false where job_id = $1 and replaces is not null
+    update sync_delta set replaces = null, replaces_live = false, independent = true where job_id = $1 and replaces is not null
 )
 delete from sync_delta where job_id = $1 and what = 'absent';
 
@@ -109,7 +112,7 @@ where d.job_id = $1 and d.what in ('left', 'absent') and d.was_live
 
 -- name: read_delta
 -- The next differences in their order.
-select place, what, external_id, member_id, source_hash, content, version, updated_at, replaces, replaces_live, reason
+select place, what, external_id, member_id, source_hash, content, version, updated_at, replaces, replaces_live, reason, independent
 from sync_delta
 where job_id = $1 and place > $2
 order by place
