@@ -26,7 +26,7 @@ from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
 from service.cli import command_line
 from service.settings import Settings, load_settings
 from service.telemetry import names as telemetry_names
-from service.wiring.extensions import RECONCILERS, SOURCES
+from service.wiring.extensions import RECONCILERS, SCAN_PROVIDERS, SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "requirements").glob("*.md")])
@@ -290,7 +290,7 @@ def test_the_channels_in_the_documents_are_the_declared_ones() -> None:
     for channel in CHANNELS:
         names |= {queue.name for queue in channel.queue.queues} if channel.queue else set()
     names |= {name for name in vars(telemetry_names).values() if isinstance(name, str)}
-    names |= {SOURCES, RECONCILERS}
+    names |= {SOURCES, RECONCILERS, SCAN_PROVIDERS}
     for document in DOCUMENTS:
         for name in re.findall(r"\brollcall\.[a-z][a-z._-]*[a-z]", document.read_text(encoding="utf-8")):
             assert name in names or name.endswith(".json"), f"{shown(document)} names {name}"

@@ -31,6 +31,7 @@ from service.store.findings import FindingFilter, FindingRow, list_findings, lis
 from service.store.scan_parts import ScanPartRow, list_parts
 from service.store.scans import ScanRow, find_scan, find_scan_of_job, list_scans
 from service.telemetry.logs import configure_logs
+from service.wiring.extensions import load_extensions
 from service.wiring.scans import scan_providers
 
 __all__ = ["add_to"]
@@ -92,7 +93,7 @@ def configure(
         owner = await _chosen(tx, company)
         if not given:
             return owner
-        installed = scan_providers(load_settings())
+        installed = scan_providers(load_settings(), load_extensions())
         return await configure_scans(tx, Author(owner.id, "cli"), given, installed, by_operator=True)
 
     answer = in_transaction(write)

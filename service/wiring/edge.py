@@ -79,7 +79,7 @@ class Edge:
             described=partial(described, added=added),
             added=added,
             bind=partial(bound_notifications, self._settings),
-            scan_providers=scan_providers(self._settings),
+            scan_providers=scan_providers(self._settings, self._extensions),
         )
         return admin_door(setting, metrics, tracing)
 

@@ -19,24 +19,38 @@ from service.actions.read_models.audit import AUDIT
 from service.actions.read_models.directory import DIRECTORY
 from service.actions.read_models.reconciler import ReadModelReconciler
 from service.actions.read_models.unusable import UnusableReconciler
+from service.actions.scan_providers.provider import ScanProvider, ScanProviders
+from service.actions.scan_providers.registry import built_in_scan_providers, by_name
 from service.clients.directories.added import SourceExtension
 from service.domain.directories.configuration import CSV, DJANGO, NOT_ASKED
 from service.settings import Settings, resolve_secret
 from service.store.database import Database
 from service.wiring.outside import outside_of
 
-__all__ = ["RECONCILERS", "SOURCES", "Extensions", "Unusable", "load_extensions", "made_reconcilers", "say_unusable"]
+__all__ = [
+    "RECONCILERS",
+    "SCAN_PROVIDERS",
+    "SOURCES",
+    "Extensions",
+    "Unusable",
+    "load_extensions",
+    "made_reconcilers",
+    "say_unusable",
+]
 
 SOURCES: Final = "rollcall.sources"
 RECONCILERS: Final = "rollcall.reconcilers"
+SCAN_PROVIDERS: Final = "rollcall.scan_providers"
 
 _TAKEN: Final[Mapping[str, frozenset[str]]] = {
     SOURCES: frozenset({DJANGO, CSV}) | NOT_ASKED,
     RECONCILERS: frozenset({AUDIT, DIRECTORY}),
+    SCAN_PROVIDERS: frozenset(by_name(built_in_scan_providers())),
 }
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,49}")
 # Of the Protocols; a test holds them to these.
 SOURCE_PARTS: Final = ("operators_alone", "default_mapping", "place", "open")
+SCAN_PROVIDER_PARTS: Final = ("name", "check", "find")
 RECONCILER_PARTS: Final = ("read_model_name", "list_sample_keys", "reconcile")
 
 _log: Final = structlog.get_logger(__name__)
@@ -61,6 +75,7 @@ class Extensions:
 
     sources: Mapping[str, SourceExtension]
     reconcilers: Mapping[str, ReconcilerFactory]
+    scan_providers: ScanProviders
     unusable: Sequence[Unusable]
     # By group and name, of those that can be used.
     origins: Mapping[tuple[str, str], str]
@@ -72,6 +87,7 @@ def load_extensions() -> Extensions:
     return Extensions(
         sources=dict(found.of(SOURCES, _source)),
         reconcilers=dict(found.of(RECONCILERS, _factory)),
+        scan_providers=dict(found.of(SCAN_PROVIDERS, _scan_provider)),
         unusable=tuple(found.unusable),
         origins=found.origins,
     )
@@ -113,7 +129,7 @@ class _Found:
         self.unusable: list[Unusable] = []
         self.origins: dict[tuple[str, str], str] = {}
 
-    def of(self, group: str, made: Callable[[Any], Any]) -> Iterable[tuple[str, Any]]:
+    def of(self, group: str, made: Callable[[str, Any], Any]) -> Iterable[tuple[str, Any]]:
         """Those of a group that can be used."""
         by_name: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=group):
@@ -122,7 +138,7 @@ class _Found:
             origin = " and ".join(sorted(_origin(point) for point in points))
             try:
                 _check_name(group, name, points)
-                extension = made(_loaded(points[0]))
+                extension = made(name, _loaded(points[0]))
             except _UnfitError as error:
                 self.unusable.append(Unusable(group, name, origin, str(error)))
             else:
@@ -154,15 +170,23 @@ def _loaded(point: EntryPoint) -> Any:
         raise _UnfitError(f"{point.value} does not load: {_said(error)}") from None
 
 
-def _factory(loaded: Any) -> ReconcilerFactory:
+def _factory(_: str, loaded: Any) -> ReconcilerFactory:
     if not callable(loaded):
         raise _UnfitError(f"it must name a class or function, not {_kind(loaded)}")
     factory: ReconcilerFactory = loaded
     return factory
 
 
-def _source(loaded: Any) -> SourceExtension:
-    source: SourceExtension = _made(_factory(loaded))
+def _scan_provider(name: str, loaded: Any) -> ScanProvider:
+    provider: ScanProvider = _made(_factory(name, loaded))
+    _check_parts(provider, SCAN_PROVIDER_PARTS, "ScanProvider")
+    if provider.name != name:
+        raise _UnfitError("its name is not the name of its entry point")
+    return provider
+
+
+def _source(name: str, loaded: Any) -> SourceExtension:
+    source: SourceExtension = _made(_factory(name, loaded))
     _check_parts(source, SOURCE_PARTS, "SourceExtension")
     return source
 

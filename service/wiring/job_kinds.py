@@ -66,7 +66,7 @@ def job_kinds(
         read_models = (*await built_in_read_models(database, job, access), *added)
         return await reconcile_drift(database, job, read_models, default_grace_days=settings.grace_days, metrics=metrics)
 
-    providers, scanning = scan_providers(settings), scan_access(settings)
+    providers, scanning = scan_providers(settings, extensions), scan_access(settings)
 
     async def scan(job: RunningJob) -> JobResult:
         return await scan_company(database, job, providers, scanning, metrics=metrics)

@@ -9,14 +9,15 @@ from service.actions.scan_providers.provider import ScanProviders
 from service.actions.scan_providers.registry import built_in_scan_providers, by_name
 from service.domain.errors import SourceUnavailable
 from service.settings import SecretUnavailable, Settings, resolve_secret
+from service.wiring.extensions import Extensions
 from service.wiring.outside import outside_of
 
 __all__ = ["scan_access", "scan_providers"]
 
 
-def scan_providers(settings: Settings) -> ScanProviders:
-    """Every provider that companies may configure, by its name."""
-    return by_name(built_in_scan_providers(breach_api=settings.breach_api_url))
+def scan_providers(settings: Settings, extensions: Extensions) -> ScanProviders:
+    """Every provider that companies may configure, by its name: the built-in ones, and those that the installation adds."""
+    return {**by_name(built_in_scan_providers(breach_api=settings.breach_api_url)), **extensions.scan_providers}
 
 
 def scan_access(settings: Settings) -> ScanAccess:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.actions.read_models.reconciler import ReadModelReconciler
+from service.actions.scan_providers.provider import ScanProvider
 from service.clients.directories.added import SourceExtension
 from service.domain.drift import ReconciliationMode
 from service.domain.errors import Park
@@ -17,6 +18,8 @@ from service.store.database import Database
 from service.wiring.extensions import (
     RECONCILER_PARTS,
     RECONCILERS,
+    SCAN_PROVIDER_PARTS,
+    SCAN_PROVIDERS,
     SOURCE_PARTS,
     SOURCES,
     Extensions,
@@ -30,6 +33,12 @@ class Source:
     operators_alone, default_mapping = False, {}
     def place(self, settings): return "there"
     def open(self, settings, key, outside): raise NotImplementedError
+"""
+PROVIDER = """
+class Provider:
+    name = "mine"
+    def check(self, settings): pass
+    def find(self, scan): raise NotImplementedError
 """
 RECONCILER = """
 class Reconciler:
@@ -82,7 +91,7 @@ async def db(module_database_url: str) -> AsyncIterator[Database]:
 
 def test_nothing_is_installed_beside_rollcall_itself() -> None:
     found = load_extensions()
-    assert (dict(found.sources), dict(found.reconcilers), list(found.unusable)) == ({}, {}, [])
+    assert (dict(found.sources), dict(found.reconcilers), dict(found.scan_providers), list(found.unusable)) == ({}, {}, {}, [])
 
 
 def test_what_is_looked_for_is_what_the_protocols_have() -> None:
@@ -91,6 +100,7 @@ def test_what_is_looked_for_is_what_the_protocols_have() -> None:
 
     assert set(SOURCE_PARTS) == parts(*(base for base in SourceExtension.__mro__ if base.__module__.startswith("service.")))
     assert set(RECONCILER_PARTS) == parts(ReadModelReconciler)
+    assert set(SCAN_PROVIDER_PARTS) == parts(ScanProvider)
 
 
 def test_an_extension_is_found_with_where_it_comes_from(site: Site) -> None:
@@ -133,7 +143,12 @@ def test_what_is_wrong_with_a_source_is_said_and_others_are_used(site: Site, tex
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(SOURCES, "django"), (SOURCES, "csv"), (SOURCES, "stream"), (SOURCES, "scim"), (RECONCILERS, "audit")]
+    ("group", "name"),
+    [
+        *((SOURCES, name) for name in ("django", "csv", "stream", "scim")),
+        *((RECONCILERS, name) for name in ("audit", "directory")),
+        *((SCAN_PROVIDERS, name) for name in ("duplicates", "email_domain", "breach")),
+    ],
 )
 def test_nobody_takes_a_name_of_rollcalls_own(site: Site, group: str, name: str) -> None:
     site.add(SOURCE, {group: {name: "{module}:Source"}})
@@ -157,6 +172,24 @@ def test_of_two_with_one_name_none_is_used(site: Site) -> None:
     (one,) = found.unusable
     assert (one.origin, one.reason) == ("first 1.0 and second 1.0", "several have that name; uninstall all but one")
     assert "extension_1" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (PROVIDER, None),
+        (PROVIDER.replace("mine", "theirs"), "its name is not the name of its entry point"),
+        (PROVIDER.replace("find", "look"), "is no ScanProvider: it lacks find"),
+        ("from service.domain import scan", "does not load: ImportError"),
+    ],
+)
+def test_a_scan_provider_is_found_or_said_to_be_unfit(site: Site, text: str, reason: str | None) -> None:
+    site.add(text, {SCAN_PROVIDERS: {"mine": "{module}:Provider"}})
+
+    found = load_extensions()
+
+    assert set(found.scan_providers) == ({"mine"} if reason is None else set())
+    assert [reason in one for one in reasons(found).values() if reason is not None] == ([True] if reason else [])
 
 
 @pytest.mark.parametrize(
