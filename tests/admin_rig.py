@@ -35,6 +35,7 @@ from service.telemetry.metric_names import Stage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import NO_TRACING, Tracing
 from service.wiring.directories import described, opened_source
+from service.wiring.extensions import load_extensions
 from service.wiring.job_kinds import job_kinds
 from service.wiring.scans import scan_providers
 
@@ -166,7 +167,7 @@ async def open_admin(
         described=partial(described, added=added),
         added=added,
         bind=bind or _bound,
-        scan_providers=scan_providers(settings),
+        scan_providers=scan_providers(settings, load_extensions()),
     )
 
     async def no_problems() -> dict[str, dict[str, str]]:

@@ -35,6 +35,7 @@ __all__ = [
     "NewSubscriber",
     "SubscriberNameTaken",
     "SubscriberRefused",
+    "foresee_refusal",
     "register_subscriber",
     "revise_subscriber",
     "rotate_subscriber_secret",
@@ -42,6 +43,9 @@ __all__ = [
 
 # Of a company: each event is written down once for each of them.
 MOST_SUBSCRIBERS: Final = 100
+_TOO_MANY: Final = f"the company has {MOST_SUBSCRIBERS} subscribers already, and no more may be"
+_NO_REFERENCE: Final = "must be env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR"
+_NOT_GRANTED: Final = "is not granted to this company; the operator grants it"
 _LONGEST_OVERLAP: Final = timedelta(days=30)
 
 
@@ -72,6 +76,27 @@ class NewSubscriber:
 _Refusal: TypeAlias = SubscriberRefused | SubscriberNameTaken
 
 
+async def foresee_refusal(tx: Tx, author: Author, new: NewSubscriber, *, by_operator: bool) -> _Refusal | None:
+    """Why it could not be added, None where nothing speaks against it; asked before its company's events are bound for it.
+
+    Where events are bound and nobody is told of them, they would no longer wait for a queue that is bound later.
+    """
+    try:
+        subscriber_url(new.url)
+        event_filter(new.wants)
+    except InvalidSubscriber as error:
+        return SubscriberRefused(error.where, str(error))
+    if not is_reference(new.secret_reference):
+        return SubscriberRefused("secretReference", _NO_REFERENCE)
+    if not by_operator and not await is_granted(tx, author.company_id, new.secret_reference):
+        return SubscriberRefused("secretReference", _NOT_GRANTED)
+    if await find_subscriber_named(tx, author.company_id, new.name) is not None:
+        return SubscriberNameTaken()
+    if await count_subscribers(tx, author.company_id) >= MOST_SUBSCRIBERS:
+        return SubscriberRefused("name", _TOO_MANY)
+    return None
+
+
 async def register_subscriber(
     tx: Tx, author: Author, new: NewSubscriber, bound: Bound, *, by_operator: bool
 ) -> SubscriberRow | _Refusal:
@@ -81,16 +106,11 @@ async def register_subscriber(
     """
     if bound.company_id != author.company_id:
         raise ValueError("the events of another company were bound")
-    try:
-        url, wants = subscriber_url(new.url), event_filter(new.wants)
-    except InvalidSubscriber as error:
-        return SubscriberRefused(error.where, str(error))
+    if (foreseen := await foresee_refusal(tx, author, new, by_operator=by_operator)) is not None:
+        return foreseen
     if (refused := await _refused_secret(tx, author.company_id, new.secret_reference, by_operator=by_operator)) is not None:
         return refused
-    if await find_subscriber_named(tx, author.company_id, new.name) is not None:
-        return SubscriberNameTaken()
-    if await count_subscribers(tx, author.company_id) >= MOST_SUBSCRIBERS:
-        return SubscriberRefused("name", f"the company has {MOST_SUBSCRIBERS} subscribers already, and no more may be")
+    url, wants = subscriber_url(new.url), event_filter(new.wants)
     subscriber_id = SubscriberId(uuid7())
     await begin_sweep(tx)
     await insert_subscriber(tx, subscriber_id, author.company_id, new.name, url, wants, author.actor, in_order=new.in_order)
@@ -158,12 +178,12 @@ async def _shown(tx: Tx, subscriber_id: SubscriberId) -> SubscriberRow:
 
 async def _refused_secret(tx: Tx, company_id: CompanyId, reference: str, *, by_operator: bool) -> SubscriberRefused | None:
     if not is_reference(reference):
-        return SubscriberRefused("secretReference", "must be env:ROLLCALL_SECRET_NAME, or file:NAME below SECRETS_DIR")
+        return SubscriberRefused("secretReference", _NO_REFERENCE)
     if by_operator:
         if not await offer_secret(tx, company_id, reference):
             return SubscriberRefused("secretReference", "was revoked for this company; `rollcall secrets grant` gives it back")
     elif not await is_granted(tx, company_id, reference):
-        return SubscriberRefused("secretReference", "is not granted to this company; the operator grants it")
+        return SubscriberRefused("secretReference", _NOT_GRANTED)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from service.actions.configure_subscriber import (
     NewSubscriber,
     SubscriberNameTaken,
     SubscriberRefused,
+    foresee_refusal,
     register_subscriber,
     rotate_subscriber_secret,
 )
@@ -76,6 +77,8 @@ def add(
     async def work(db: Database) -> SubscriberRow:
         async with db.transaction() as tx:
             owner = await existing_company(tx, company)
+            if (refused := await foresee_refusal(tx, Author(owner.id, "cli"), new, by_operator=True)) is not None:
+                _refuse(refused, company, name)
         # Before anything is written: from its row's commit on, no event may pass by.
         bound = await bound_notifications(settings, owner.id)
         async with db.transaction() as tx:
@@ -253,16 +256,20 @@ def _check_reference(secret: str) -> None:
 
 
 def _accepted(answer: SubscriberRow | SubscriberRefused | SubscriberNameTaken | None, company: str, name: str) -> SubscriberRow:
-    if isinstance(answer, SubscriberRefused):
-        message = f"{answer.where}: {answer.reason}"
-        raise RollcallError(message)
-    if isinstance(answer, SubscriberNameTaken):
-        message = f"{company} has a subscriber named {name} already"
-        raise RollcallError(message)
+    if isinstance(answer, SubscriberRefused | SubscriberNameTaken):
+        _refuse(answer, company, name)
     if answer is None:
         message = f"subscriber {name} was removed meanwhile"
         raise RollcallError(message)
     return answer
+
+
+def _refuse(answer: SubscriberRefused | SubscriberNameTaken, company: str, name: str) -> NoReturn:
+    if isinstance(answer, SubscriberRefused):
+        message = f"{answer.where}: {answer.reason}"
+    else:
+        message = f"{company} has a subscriber named {name} already"
+    raise RollcallError(message)
 
 
 def _where(settings: Settings, reference: str) -> str:

@@ -95,9 +95,7 @@ async def test_one_that_is_gone_fails_its_part_and_keeps_what_it_found(scans: Sc
     assert [row["member_id"] for row in await scans.findings()] == [member]
 
 
-async def test_one_that_does_not_load_leaves_the_others(
-    scans: Scans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_that_does_not_load_leaves_the_others(scans: Scans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = {"rollcall.scan_providers": {"lost": "of_nothing:Lost"}}
     install_module(tmp_path / "x", monkeypatch, distribution="broken", module="of_nothing", text="import ldap3\n", points=broken)
     await configure(scans, {})

@@ -14,6 +14,7 @@ from service.actions.configure_subscriber import (
     NewSubscriber,
     SubscriberNameTaken,
     SubscriberRefused,
+    foresee_refusal,
     register_subscriber,
     revise_subscriber,
     rotate_subscriber_secret,
@@ -70,14 +71,12 @@ async def list_all(principal: Reader, db: Db, page: Page) -> Listed[Subscriber]:
     response_model=Subscriber,
     responses={**IDEMPOTENT, **_TAKEN},
 )
-async def add(new: NewSubscriberBody, principal: Administrator, once: Once, setting: Setting) -> Response:
+async def add(new: NewSubscriberBody, principal: Administrator, db: Db, once: Once, setting: Setting) -> Response:
     """Tell a system of what happens from now on: each event is posted to it, signed as Standard Webhooks have it.
 
     503 while the broker is away: an event that it could not be told of must not be missed.
     """
     await once.look()
-    # Before anything is written: from its row's commit on, no event may pass by.
-    bound = await setting.bind(principal.company_id)
     described = NewSubscriber(
         name=new.name,
         url=new.url,
@@ -85,6 +84,12 @@ async def add(new: NewSubscriberBody, principal: Administrator, once: Once, sett
         wants=given_wants(new.wants),
         in_order=new.in_order,
     )
+    async with db.transaction() as tx:
+        refused = await foresee_refusal(tx, _author(principal), described, by_operator=principal.is_operator)
+    if refused is not None:
+        _refuse(refused)
+    # Before anything is written: from its row's commit on, no event may pass by.
+    bound = await setting.bind(principal.company_id)
 
     async def work(tx: Tx) -> Reply:
         row = _accepted(await register_subscriber(tx, _author(principal), described, bound, by_operator=principal.is_operator))

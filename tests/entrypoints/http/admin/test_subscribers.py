@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from contracts.channels import EVENTS, NOTIFICATIONS, membership_updated_routing_key
-from service.actions.bind_notifications import bind_notifications
+from service.actions.bind_notifications import Bound, bind_notifications
+from service.domain.member import CompanyId
 from service.domain.notifications.subscriber import CHANGED_FIELDS
 from service.entrypoints.http.admin.subscriber_models import ChangedField
 from service.store.secret_grants import grant_secret, revoke_secret
@@ -318,6 +319,23 @@ async def test_its_company_s_events_reach_the_notifier_before_it_is_there(databa
         assert message is not None
         assert message.routing_key == key
         await message.ack()
+
+
+async def test_what_is_refused_leads_no_events_to_the_notifier(database_url: str) -> None:
+    bound: list[CompanyId] = []
+
+    async def bind(company_id: CompanyId) -> Bound:
+        bound.append(company_id)
+        return Bound(company_id)
+
+    async with open_admin(database_url, bind=bind) as admin:
+        tenant = await granted(admin)
+        for given in ({"url": "ftp://x"}, {"secretReference": OTHER_SECRET}, {"wants": {"newStates": ["gone"]}}):
+            assert (await add(admin, tenant, **given)).status_code == 422
+        assert bound == []
+        assert (await add(admin, tenant)).status_code == 201
+        assert (await add(admin, tenant)).status_code == 409
+        assert bound == [tenant.company_id]
 
 
 async def test_without_the_broker_none_is_added(database_url: str) -> None:
