@@ -281,7 +281,5 @@ def _table(before: tuple[str, ...], numbers: tuple[str, ...], after: tuple[str, 
 
 
 def _print(table: Table) -> None:
-    console = Console(highlight=False)
-    # In a pipe a row stays a line.
-    console.width = console.width if console.is_terminal else 1000
-    console.print(table)
+    # A row is a line, which a narrow terminal breaks: an id or a reason that is cut off is of no use to anybody.
+    Console(width=1000, highlight=False).print(table)
