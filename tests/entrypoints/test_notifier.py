@@ -437,6 +437,26 @@ async def test_an_attempt_that_outlived_its_lease_changes_nothing(notified: Noti
     assert len(await attempts(notified, delivery.id)) == 1
 
 
+async def test_a_result_that_cannot_be_written_down_keeps_no_other_from_it(notified: Notified) -> None:
+    await notified.fetch("alter table delivery_attempts add constraint nothing_of_this check (response <> 'poison')")
+    try:
+        async with receiving(lambda sent: Answer(500, body=b"poison") if sent.version == 2 else Answer(200)) as receiver:
+            subscriber_id = await notified.subscribe(receiver.url)
+            await notified.tell(*[await notified.happen(version) for version in (1, 2, 1, 1)])
+            async with notifying(notified.database, replace(QUICK, slots=Slots(each=4))):
+
+                async def settled() -> bool:
+                    states = [row.state for row in await deliveries(notified, subscriber_id)]
+                    return states.count(DeliveryState.DELIVERED) == 3
+
+                await eventually(settled, within=WITHIN)
+                # And what comes afterwards goes on as ever.
+                await notified.tell(await notified.happen())
+                await eventually(lambda: len(receiver.sent) == 5, within=WITHIN)
+    finally:
+        await notified.fetch("alter table delivery_attempts drop constraint nothing_of_this")
+
+
 async def test_what_a_company_sees_of_an_attempt_shows_no_secret(notified: Notified, capfd: Any) -> None:
     async with receiving(lambda _: Answer(500)) as receiver, notifying(notified.database, replace(QUICK, delays=())):
         subscriber_id = await notified.subscribe(f"{receiver.url}?token=hunter2")

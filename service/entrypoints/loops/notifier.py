@@ -15,7 +15,7 @@ import structlog
 from service.actions.claim_notifications import DueNotification, claim_notifications
 from service.actions.notify_subscriber import Keys, notify_subscriber
 from service.actions.settle_notifications import Finished, give_back_notifications, settle_notifications
-from service.domain.errors import Retry
+from service.domain.errors import Park, Retry
 from service.domain.notifications.delivery import FAILING_FOR, RETRY_DELAYS
 from service.domain.notifications.slots import Slots, allot
 from service.domain.notifications.subscriber import SubscriberId
@@ -109,8 +109,7 @@ class Notifier:
             async with asyncio.timeout(_GIVEN_BACK_WITHIN):
                 if finished := self._take_finished(len(self._finished)):
                     await self._settled(finished)
-                if left:
-                    await give_back_notifications(self._database, [due.claimed for due in left])
+                await self._give_back(left)
         except (Retry, TimeoutError) as error:
             reason = str(error) if isinstance(error, Retry) else type(error).__name__
             _log.warning("notifications left to their lease", deliveries=len(left), reason=reason)
@@ -129,7 +128,16 @@ class Notifier:
         await asyncio.Event().wait()
 
     async def _claimed(self) -> list[DueNotification]:
-        return await claim_notifications(self._database, self._allot, self._options.lease)
+        due = await claim_notifications(self._database, self._allot, self._options.lease)
+        if self._stopping:
+            # Told to stop while the database was asked: nothing of it was begun.
+            await self._give_back(due)
+            return []
+        return due
+
+    async def _give_back(self, due: Sequence[DueNotification]) -> None:
+        if due:
+            await give_back_notifications(self._database, [one.claimed for one in due])
 
     def _allot(self, due: Mapping[SubscriberId, bool]) -> Mapping[SubscriberId, int]:
         return allot(due, self._busy, self._options.slots)
@@ -150,7 +158,19 @@ class Notifier:
         while True:
             await self._settle.wait()
             if finished := self._take_finished(_SETTLED_TOGETHER):
-                await until_answered(self._state, lambda: self._settled(finished))  # awaited in this turn
+                await self._settled_or_left(finished)
+
+    async def _settled_or_left(self, finished: Sequence[Finished]) -> None:
+        """What cannot be written down keeps nothing else from it, and comes again when its lease ends."""
+        try:
+            await until_answered(self._state, lambda: self._settled(finished))
+        except Park as error:
+            if len(finished) > 1:
+                for one in finished:
+                    await self._settled_or_left([one])
+                return
+            _log.error("notification left to its lease", delivery=finished[0].claimed.id, reason=str(error))
+            self._free([finished[0].claimed.subscriber_id])
 
     def _take_finished(self, most: int) -> list[Finished]:
         finished = self._finished[:most]
