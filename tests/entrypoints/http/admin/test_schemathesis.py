@@ -65,6 +65,9 @@ def served(database_url: str, upstream: Upstream) -> Iterator[Served]:
         compared = await admin.client.post(f"/api/drift/{read_model}/run", headers=tenant.headers())
         await admin.run(compared.json()["jobId"])
         runs = await admin.fetch("select id::text from drift_runs")
+        await admin.client.patch("/api/company", json={"scanProviders": {"duplicates": {}}}, headers=tenant.headers())
+        await admin.scan(tenant)
+        scans = await admin.fetch("select id::text from scans")
         ids = {
             "directory_id": [directory["id"]],
             "job_id": [str(job.id), str(dry.id)],
@@ -75,6 +78,7 @@ def served(database_url: str, upstream: Upstream) -> Iterator[Served]:
             "member_id": [identity for (identity,) in members],
             "read_model": [read_model, "audit"],
             "run_id": [identity for (identity,) in runs],
+            "scan_id": [identity for (identity,) in scans],
         }
         return Served(str(admin.client.base_url).rstrip("/"), str(tenant.company_id), ids)
 
