@@ -48,7 +48,7 @@ def grant(company: Company, reference: Reference) -> None:
 
 @secrets.command()
 def revoke(company: Company, reference: Reference) -> None:
-    """Take a secret from a company: its connections stop using it within five seconds, and nothing gives it back but `grant`."""
+    """Take a secret from a company: nothing uses it after five seconds, and nothing gives it back but `grant`."""
 
     async def write(tx: Tx) -> list[str]:
         owner = await existing_company(tx, company)
@@ -56,17 +56,17 @@ def revoke(company: Company, reference: Reference) -> None:
             message = f"{owner.name} may not refer to {reference}; `rollcall secrets list` shows what it may"
             raise RollcallError(message)
         (found,) = [one for one in await list_secret_grants(tx, owner.id) if one.reference == reference]
-        return found.connections
+        return found.holders
 
-    for connection in in_transaction(write):
-        typer.echo(f"connection {connection} stops using it within five seconds; `rollcall doctor` says whether it has another")
+    for holder in in_transaction(write):
+        typer.echo(f"{holder} stops using it within five seconds; `rollcall doctor` says whether it has another")
 
 
 @secrets.command("list")
 def show_list(
     company: Annotated[str | None, typer.Argument(help="The company's name or id; without one: all.")] = None,
 ) -> None:
-    """List what was granted and revoked, and the connections that hold it."""
+    """List what was granted and revoked, and the connections and subscribers that hold it."""
 
     async def read(tx: Tx) -> list[SecretGrant]:
         return await list_secret_grants(tx, (await existing_company(tx, company)).id if company is not None else None)
@@ -74,7 +74,7 @@ def show_list(
     table = Table("company", "reference", "granted", "revoked", "held by", box=None)
     for one in in_transaction(read):
         revoked = f"{one.revoked_at:%Y-%m-%d %H:%M}" if one.revoked_at else ""
-        held_by = escape(", ".join(one.connections))
+        held_by = escape(", ".join(one.holders))
         table.add_row(escape(one.company), escape(one.reference), f"{one.granted_at:%Y-%m-%d %H:%M}", revoked, held_by)
     # In a pipe a row stays a line.
     Console(width=None if sys.stdout.isatty() else 1000, highlight=False).print(table)

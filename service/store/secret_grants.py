@@ -19,13 +19,13 @@ _SQL: Final = queries("secret_grants")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretGrant:
-    """What a company may refer to, or might until `revoked_at`; `connections` are the names of those that hold it now."""
+    """What a company may refer to, or might until `revoked_at`; `holders` are such as `connection hooks`, `subscriber lists`."""
 
     company: str
     reference: str
     granted_at: datetime
     revoked_at: datetime | None
-    connections: list[str]
+    holders: list[str]
 
 
 async def offer_secret(tx: Tx, company_id: CompanyId, reference: str) -> bool:

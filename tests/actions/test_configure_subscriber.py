@@ -47,7 +47,7 @@ from service.store.admin_events import list_admin_events
 from service.store.companies import insert_company
 from service.store.database import Database
 from service.store.deliveries import list_deliveries
-from service.store.secret_grants import grant_secret, revoke_secret
+from service.store.secret_grants import grant_secret, list_secret_grants, revoke_secret
 from service.store.subscribers import SubscriberRow, list_subscribers, show_subscriber, switch_subscriber
 from tests.service_rig import clean_broker, depth
 
@@ -315,3 +315,14 @@ async def test_binding_makes_events_of_that_company_alone_reach_the_notifier(rab
 async def test_without_a_broker_nobody_is_bound() -> None:
     with pytest.raises(Unavailable):
         await bind_notifications("amqp://127.0.0.1:1/", CompanyId(uuid4()))
+
+
+async def test_who_looks_at_a_secret_sees_the_subscribers_that_it_signs(db: Database, author: Author) -> None:
+    row = await registered(db, author)
+    async with db.transaction() as tx:
+        assert {grant.reference: grant.holders for grant in await list_secret_grants(tx, author.company_id)} == {
+            SECRET: ["subscriber the lists"],
+            OTHER_SECRET: [],
+        }
+        await remove_subscriber(tx, author, row.id)
+        assert {tuple(grant.holders) for grant in await list_secret_grants(tx, author.company_id)} == {()}

@@ -46,7 +46,7 @@ async def test_ten_processes_at_once_make_one(db: Database) -> None:
         (connection,) = await list_connections(tx)
         (grant,) = await list_secret_grants(tx)
     assert (company.name, connection.name, connection.kind) == ("default", "default", "django")
-    assert (grant.reference, grant.connections) == ("env:DJANGO_API_KEY", ["default"])
+    assert (grant.reference, grant.holders) == ("env:DJANGO_API_KEY", ["connection default"])
     found = await row(db, made[0].connection_id)
     assert (found.directory, found.secret_reference, found.version_kind) == ({"baseUrl": URL}, "env:DJANGO_API_KEY", "none")
     assert found.mapped_fields == ["email", "name", "national_id"]

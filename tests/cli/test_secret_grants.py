@@ -32,9 +32,9 @@ async def test_what_is_granted_and_revoked_is_listed_with_who_holds_it(rollcall:
     assert [(line[0], line[1], len(line)) for line in lines] == [
         ("Band", "file:current", 4),
         ("Choir", "env:ROLLCALL_SECRET_X", 4),
-        ("Choir", "file:current", 7),
+        ("Choir", "file:current", 8),
     ]
-    assert lines[2][-1] == "hooks"
+    assert lines[2][-2:] == ["connection", "hooks"]
     assert len((await rollcall("secrets", "list", "Band")).out.splitlines()) == 2
 
 

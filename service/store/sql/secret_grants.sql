@@ -21,17 +21,25 @@ where company_id = $1 and reference = $2 and revoked_at is null
 returning revoked_at;
 
 -- name: list_secret_grants
--- What was granted, to all companies or to one, with the connections that hold it in this moment.
+-- What was granted, to all companies or to one, with the connections and subscribers that hold it in this moment.
 select k.name as company, g.reference, g.granted_at, g.revoked_at,
-    coalesce(array_agg(c.name order by c.name) filter (where c.id is not null), '{}'::text[]) as connections
+    coalesce(array_agg(h.name order by h.name) filter (where h.name is not null), '{}'::text[]) as holders
 from secret_grants g
 join companies k on k.id = g.company_id
 left join (
-    select connection_id, company_id, reference from webhook_secrets where not_after is null or not_after > now()
+    select w.company_id, w.reference, 'connection ' || c.name as name
+    from webhook_secrets w
+    join connections c on c.id = w.connection_id and c.status <> 'archived'
+    where w.not_after is null or w.not_after > now()
     union
-    select id, company_id, secret_reference from connections where secret_reference is not null
-) s on s.company_id = g.company_id and s.reference = g.reference
-left join connections c on c.id = s.connection_id and c.status <> 'archived'
+    select company_id, secret_reference, 'connection ' || name from connections
+    where secret_reference is not null and status <> 'archived'
+    union
+    select s.company_id, w.reference, 'subscriber ' || s.name
+    from subscriber_secrets w
+    join subscribers s on s.id = w.subscriber_id and s.state <> 'removed'
+    where w.not_after is null or w.not_after > now()
+) h on h.company_id = g.company_id and h.reference = g.reference
 where $1::uuid is null or g.company_id = $1
 group by k.name, g.company_id, g.reference
 order by k.name, g.reference;
