@@ -166,6 +166,7 @@ async def open_admin(
         opened=partial(opened_source, settings, added=added),
         described=partial(described, added=added),
         added=added,
+        read_models=tuple(load_extensions().reconcilers),
         bind=bind or _bound,
         scan_providers=scan_providers(settings, load_extensions()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
@@ -38,19 +39,21 @@ async def request_drift_run(
     *,
     company_id: CompanyId,
     whole_installation: bool,
+    added: Collection[str],
     full: bool,
     most: int | None,
     requested_by: str,
 ) -> DriftRequest | None:
     """Queue it; None where there is no such read model, or it is not theirs. Raises Retry errors.
 
-    A company has the directories that are its own; what is compared over all companies is `whole_installation`'s alone.
+    A company has the directories that are its own; what is compared over all companies is `whole_installation`'s alone, the read
+    models that the installation has `added` among it.
     """
     kind = DRIFT_FULL if full else DRIFT_SAMPLED
     parameters = {"readModel": read_model, **({} if most is None else {"most": most})}
     connection_id = _connection(read_model)
     if connection_id is None:
-        if not whole_installation or not (read_model == AUDIT or await has_drift_streak(tx, read_model)):
+        if not whole_installation or not (read_model in (AUDIT, *added) or await has_drift_streak(tx, read_model)):
             return None
         return await enqueue_job(tx, kind=kind, company_id=None, subject_id=None, requested_by=requested_by, parameters=parameters)
     row = await find_directory(tx, connection_id)

@@ -92,7 +92,7 @@ def heal(
 ) -> None:
     """Let runs repair what they find out of sync, by the one apply path; it is off unless switched on."""
     if read_model != AUDIT:
-        message = f"only {AUDIT} can be healed: what a directory says is brought by a sync"
+        message = f"only {AUDIT} can be healed: what a directory says is brought by a sync, and others are mended elsewhere"
         raise RollcallError(message)
     in_transaction(lambda tx: set_healing(tx, read_model, heals=not off))
     typer.echo(f"what drifts in {read_model} is {'left as it is' if off else 'repaired from now on'}")

@@ -78,6 +78,7 @@ class Edge:
             opened=partial(opened_source, self._settings, added=added),
             described=partial(described, added=added),
             added=added,
+            read_models=tuple(self._extensions.reconcilers),
             bind=partial(bound_notifications, self._settings),
             scan_providers=scan_providers(self._settings, self._extensions),
         )

@@ -22,7 +22,7 @@ from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Syncer, Watcher
 from service.entrypoints.http.admin.problems import ProblemError
 from service.entrypoints.http.admin.route import admin_router
-from service.entrypoints.http.admin.setting import Db
+from service.entrypoints.http.admin.setting import Db, Setting
 from service.store.database import Tx
 from service.store.drift_findings import (
     DriftFinding,
@@ -137,6 +137,7 @@ async def run(
     read_model: Annotated[str, Path(max_length=_LONGEST, pattern=r"^[\x21-\x7e]+$", description=_NAME)],
     principal: Syncer,
     once: Once,
+    setting: Setting,
     asked: DriftRunBody | None = None,
 ) -> Response:
     """Compare it now, a sample of it or all. A worker does it; `Location` is where its run shows up.
@@ -151,6 +152,7 @@ async def run(
             read_model,
             company_id=principal.company_id,
             whole_installation=principal.is_operator,
+            added=setting.read_models,
             full=body.full,
             most=body.most,
             requested_by=principal.actor,

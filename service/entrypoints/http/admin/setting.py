@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -41,8 +41,9 @@ class AdminSetting:
     bind: BindNotifications
     # Those that companies may configure.
     scan_providers: ScanProviders
-    # The installation's own kinds of directories.
+    # The installation's own kinds of directories, and its own read models.
     added: AddedKinds = field(default_factory=dict)
+    read_models: Collection[str] = ()
     # How many directories are asked at once, for a test or a preview.
     probes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PROBES))
 

@@ -24,6 +24,16 @@ class Inner:
 """
 
 
+MINE = """
+from service.domain.drift import SampleResult
+class Mine:
+    read_model_name = "mine"
+    def __init__(self, access): pass
+    async def list_sample_keys(self, mode, budget): yield ["k"]
+    async def reconcile(self, key): return SampleResult(key, True)
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel("json_lines", tmp_path_factory.mktemp("json_lines"))
@@ -108,6 +118,23 @@ async def test_a_change_of_its_settings_compares_all_members_anew_and_a_query_is
     assert (unchanged, changed is not None) == (None, True)
     assert shown.json()["settings"] == {"at": "https://x.example/?…"}
     assert (back.status_code, "without its query" in back.text) == (422, True)
+
+
+async def test_a_read_model_of_ones_own_is_compared_when_the_operator_asks(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"rollcall.reconcilers": {"mine": "my_read_model:Mine"}}
+    install_module(tmp_path / "mine", monkeypatch, distribution="mine", module="my_read_model", text=MINE, points=points)
+    async with open_admin(database_url) as admin:
+        tenant = await admin.tenant()
+        asked = await admin.client.post("/api/drift/mine/run", headers=admin.operator)
+        job = await admin.run(asked.json()["jobId"])
+        runs = (await admin.client.get("/api/drift", headers=admin.operator)).json()["items"]
+        theirs = await admin.client.post("/api/drift/mine/run", headers=tenant.headers())
+        unknown = await admin.client.post("/api/drift/yours/run", headers=admin.operator)
+    assert (asked.status_code, job.state) == (202, JobState.SUCCEEDED)
+    assert [(one["readModel"], one["verdict"], one["compared"]) for one in runs] == [("mine", "clean", 1)]
+    assert (theirs.status_code, unknown.status_code) == (404, 404)
 
 
 async def test_a_directory_whose_extension_is_gone_says_so(admin: Admin, upstream: Upstream, database_url: str) -> None:
