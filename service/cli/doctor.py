@@ -12,20 +12,22 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from service.actions.register_default_directory import DEFAULT_KEY
 from service.cli.extension_findings import extension_findings
 from service.cli.findings import Finding, Verdict, broken, odd, well
-from service.cli.secret_findings import secret_findings
+from service.cli.secret_findings import held_secret_findings, secret_findings
 from service.cli.webhook_setup import secret_problem
 from service.clients.amqp_connection import BROKER_ERRORS, connected
 from service.clients.topology_check import QueueState, broker_version, check_topology, queue_families
 from service.domain.buckets import BUCKETS
 from service.domain.errors import RollcallError, Unavailable
-from service.settings import Settings, load_settings, without_password
+from service.settings import SecretUnavailable, Settings, load_settings, resolve_secret, without_password
 from service.store.clock import read_clock
 from service.store.database import Database, Tx
 from service.store.leases import read_ownership
 from service.store.migrate import pending_migrations
 from service.store.outbox import list_refusals, read_backlog
+from service.store.secret_grants import HeldSecret, list_held_secrets
 from service.store.server import read_server_version
 from service.store.webhook_secrets import list_webhook_secrets
 
@@ -147,7 +149,18 @@ async def _outbox(tx: Tx) -> list[Finding]:
 
 
 async def _secrets(settings: Settings, tx: Tx) -> list[Finding]:
-    return secret_findings(await list_webhook_secrets(tx), partial(secret_problem, settings))
+    webhooks = secret_findings(await list_webhook_secrets(tx), partial(secret_problem, settings))
+    return webhooks + held_secret_findings(await list_held_secrets(tx), partial(_unreadable, settings))
+
+
+def _unreadable(settings: Settings, secret: HeldSecret) -> str | None:
+    if secret.reference == DEFAULT_KEY:
+        return None if settings.django_api_key is not None else f"{secret.reference} is not set"
+    try:
+        resolve_secret(secret.reference, settings.secrets_dir)
+    except SecretUnavailable as error:
+        return str(error)
+    return None
 
 
 class _Check(NamedTuple):

@@ -1,4 +1,4 @@
-"""Whether each connection that takes webhooks has a secret that can be used: granted, not ended, and to be read here."""
+"""Whether all who hold secrets have one that can be used: granted, not ended, and to be read here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from itertools import groupby
 from typing import Final, TypeAlias
 
 from service.cli.findings import Finding, broken, odd, well
+from service.store.secret_grants import HeldSecret
 from service.store.webhook_secrets import WebhookSecret
 
-__all__ = ["OpenSecret", "secret_findings"]
+__all__ = ["OpenSecret", "held_secret_findings", "secret_findings"]
 
 # Why the secret cannot be used here, None where it can; never its value.
 OpenSecret: TypeAlias = Callable[[WebhookSecret, str], str | None]
 
+_PLACES: Final = {"directory": "every worker and edge", "subscriber": "every worker", "scan provider": "every worker"}
 _SOON: Final = timedelta(days=7)
 _ABOUT: Final = "secrets"
 
@@ -45,6 +47,34 @@ def secret_findings(secrets: Sequence[WebhookSecret], open_secret: OpenSecret) -
     return findings or [well(_ABOUT, f"{_counted(usable, 'secret')} of {_counted(connections, 'connection')} can be used here")]
 
 
+def held_secret_findings(secrets: Sequence[HeldSecret], problem_of: Callable[[HeldSecret], str | None]) -> list[Finding]:
+    """What is wrong with any secret of directories, subscribers and scan providers, or one line that nothing is, or none.
+
+    `problem_of` says why a secret cannot be read here, without its value. Of several of one holder, one that can be used is enough.
+    """
+    findings: list[Finding] = []
+    for (company, kind, holder), of_one in groupby(secrets, key=lambda one: (one.company, one.kind, one.holder)):
+        held = [
+            (one, problem_of(one) if one.granted else f"{one.reference} is not granted; `{_grant(one)}` does that")
+            for one in of_one
+        ]
+        found = odd if any(problem is None for _, problem in held) else broken
+        findings += [
+            found(
+                _ABOUT, f"{company}/{holder} ({kind}): {problem}{f'; mend it here and on {_PLACES[kind]}' if one.granted else ''}"
+            )
+            for one, problem in held
+            if problem is not None
+        ]
+    if secrets and not findings:
+        return [well(_ABOUT, f"{_counted(len(secrets), 'secret')} of directories, subscribers and scan providers can be used here")]
+    return findings
+
+
+def _grant(secret: HeldSecret | WebhookSecret) -> str:
+    return shlex.join(["rollcall", "secrets", "grant", secret.company, secret.reference or ""])
+
+
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -55,8 +85,7 @@ def _ended(row: WebhookSecret) -> bool:
 
 def _look(row: WebhookSecret, reference: str, open_secret: OpenSecret) -> _Held:
     if row.revoked:
-        again = shlex.join(["rollcall", "secrets", "grant", row.company, reference])
-        problem: str | None = f"{reference} was revoked; `{again}` gives it back"
+        problem: str | None = f"{reference} was revoked; `{_grant(row)}` gives it back"
     else:
         problem = open_secret(row, reference)
         if problem is not None:

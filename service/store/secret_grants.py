@@ -12,7 +12,16 @@ from service.store.queries import queries
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["SecretGrant", "grant_secret", "is_granted", "list_secret_grants", "offer_secret", "revoke_secret"]
+__all__ = [
+    "HeldSecret",
+    "SecretGrant",
+    "grant_secret",
+    "is_granted",
+    "list_held_secrets",
+    "list_secret_grants",
+    "offer_secret",
+    "revoke_secret",
+]
 
 _SQL: Final = queries("secret_grants")
 
@@ -26,6 +35,17 @@ class SecretGrant:
     granted_at: datetime
     revoked_at: datetime | None
     holders: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSecret:
+    """Who holds a reference: `holder` is a connection of the kind `directory`, a `subscriber`, or a `scan provider`."""
+
+    company: str
+    kind: str
+    holder: str
+    reference: str
+    granted: bool
 
 
 async def offer_secret(tx: Tx, company_id: CompanyId, reference: str) -> bool:
@@ -51,3 +71,8 @@ async def revoke_secret(tx: Tx, company_id: CompanyId, reference: str) -> bool:
 async def list_secret_grants(tx: Tx, company_id: CompanyId | None = None) -> list[SecretGrant]:
     """What was granted and revoked, to all companies or to one."""
     return [SecretGrant(**record) for record in await tx.fetch(_SQL["list_secret_grants"].sql, company_id)]
+
+
+async def list_held_secrets(tx: Tx) -> list[HeldSecret]:
+    """The secrets of directories, subscribers and scan providers; those of webhooks have a list of their own."""
+    return [HeldSecret(**record) for record in await tx.fetch(_SQL["list_held_secrets"].sql)]

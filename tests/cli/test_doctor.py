@@ -160,3 +160,32 @@ async def test_every_secret_reference_is_tried_and_no_value_is_shown(
         assert line in ended.out, ended.out
     assert "Choir/well" not in ended.out
     assert "hush" not in ended.out + ended.err
+
+
+async def test_the_secrets_of_all_who_ask_others_are_tried(rollcall: Command, database_url: str, rabbitmq_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    company = await connection.fetchval(
+        """insert into companies (name, scan_providers)
+        values ('Choir', '{"breach": {"secretReference": "env:ROLLCALL_SECRET_BREACH", "domains": ["a.is"]}, "duplicates": {}}')
+        returning id"""
+    )
+    reference = "env:ROLLCALL_SECRET_LISTS"
+    await connection.execute("insert into secret_grants (company_id, reference) values ($1, $2)", company, reference)
+    lists = await connection.fetchval(
+        """insert into subscribers (id, company_id, name, url, state_changed_by, created_by)
+        values (gen_random_uuid(), $1, 'lists', 'https://a.is', 'tests', 'tests') returning id""",
+        company,
+    )
+    await connection.execute(
+        "insert into subscriber_secrets (subscriber_id, company_id, reference) values ($1, $2, $3)", lists, company, reference
+    )
+    await connection.close()
+    async with clean_broker(rabbitmq_url):
+        lines = (await rollcall("doctor")).out.splitlines()
+        granted = (await rollcall("secrets", "list")).out
+    assert (
+        "✗ secrets: Choir/breach (scan provider): env:ROLLCALL_SECRET_BREACH is not granted; "
+        "`rollcall secrets grant Choir env:ROLLCALL_SECRET_BREACH` does that"
+    ) in lines
+    assert f"✗ secrets: Choir/lists (subscriber): {reference} is not set; mend it here and on every worker" in lines
+    assert "subscriber lists" in granted

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from service.cli.findings import Finding, Verdict
-from service.cli.secret_findings import secret_findings
+from service.cli.secret_findings import held_secret_findings, secret_findings
 from service.domain.member import ConnectionId
+from service.store.secret_grants import HeldSecret
 from service.store.webhook_secrets import WebhookSecret
 
 HOOKS = ConnectionId(UUID(int=7))
@@ -90,3 +91,47 @@ def test_each_connection_is_judged_by_itself() -> None:
 def test_a_problem_that_does_not_name_its_reference_gets_it() -> None:
     (line,) = secret_findings([secret()], lambda *_: "a secret is base64")
     assert "file:good: a secret is base64; mend it" in line.text
+
+
+def held(reference: str, holder: str = "lists", kind: str = "subscriber", *, granted: bool = True) -> HeldSecret:
+    return HeldSecret(company="The Choir", kind=kind, holder=holder, reference=reference, granted=granted)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "expected"),
+    [
+        ([], []),
+        ([held("file:good")], [(Verdict.WELL, "1 secret of directories, subscribers and scan providers can be used here")]),
+        (
+            [held("file:good"), held("file:good-too"), held("file:good", "breach", "scan provider")],
+            [(Verdict.WELL, "3 secrets of directories, subscribers and scan providers can be used here")],
+        ),
+        # While it is rotated one is enough.
+        (
+            [held("file:good"), held("file:missing")],
+            [(Verdict.ODD, "The Choir/lists (subscriber): file:missing cannot be read; mend it here and on every worker")],
+        ),
+        (
+            [held("file:missing", "register", "directory")],
+            [
+                (
+                    Verdict.BROKEN,
+                    "The Choir/register (directory): file:missing cannot be read; mend it here and on every worker and edge",
+                )
+            ],
+        ),
+        (
+            [held("file:good", "breach", "scan provider", granted=False), held("file:good")],
+            [
+                (
+                    Verdict.BROKEN,
+                    "The Choir/breach (scan provider): file:good is not granted; "
+                    "`rollcall secrets grant 'The Choir' file:good` does that",
+                )
+            ],
+        ),
+    ],
+)
+def test_who_asks_others_with_a_secret_is_told_of_too(secrets: list[HeldSecret], expected: list[tuple[Verdict, str]]) -> None:
+    found = held_secret_findings(secrets, lambda one: open_secret(secret(), one.reference))
+    assert [(finding.verdict, finding.text) for finding in found] == expected

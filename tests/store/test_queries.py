@@ -45,7 +45,7 @@ from service.store.scan_parts import ScanPartRow
 from service.store.scanned_members import ScannedMember, SharingMember
 from service.store.scans import BegunScan, ScanRow
 from service.store.schedules import DueSchedule, ScheduleRow
-from service.store.secret_grants import SecretGrant
+from service.store.secret_grants import HeldSecret, SecretGrant
 from service.store.subscriber_secrets import SigningSecret
 from service.store.subscribers import DisabledSubscriber, ListenerRow, SubscriberRow
 from service.store.sync_delta import DeltaCount, DeltaRow
@@ -151,6 +151,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("members", "lock_free_members"): Member,
     ("members", "read_members"): Member,
     ("secret_grants", "list_secret_grants"): SecretGrant,
+    ("secret_grants", "list_held_secrets"): HeldSecret,
     ("subscriber_secrets", "list_signing_secrets"): SigningSecret,
     ("subscribers", "disable_subscribers"): DisabledSubscriber,
     ("subscribers", "list_listeners"): ListenerRow,

@@ -21,28 +21,27 @@ where company_id = $1 and reference = $2 and revoked_at is null
 returning revoked_at;
 
 -- name: list_secret_grants
--- What was granted, to all companies or to one, with the connections and subscribers that hold it in this moment.
+-- What was granted, to all companies or to one, with who holds it in this moment.
 select k.name as company, g.reference, g.granted_at, g.revoked_at,
-    coalesce(array_agg(h.name order by h.name) filter (where h.name is not null), '{}'::text[]) as holders
+    coalesce(array_agg(distinct h.said order by h.said) filter (where h.said is not null), '{}'::text[]) as holders
 from secret_grants g
 join companies k on k.id = g.company_id
 left join (
-    select w.company_id, w.reference, 'connection ' || c.name as name
-    from webhook_secrets w
-    join connections c on c.id = w.connection_id and c.status <> 'archived'
-    where w.not_after is null or w.not_after > now()
-    union
-    select company_id, secret_reference, 'connection ' || name from connections
-    where secret_reference is not null and status <> 'archived'
-    union
-    select s.company_id, w.reference, 'subscriber ' || s.name
-    from subscriber_secrets w
-    join subscribers s on s.id = w.subscriber_id and s.state <> 'removed'
-    where w.not_after is null or w.not_after > now()
+    select company_id, reference, case when kind in ('webhook', 'directory') then 'connection' else kind end || ' ' || name as said
+    from secret_holders
 ) h on h.company_id = g.company_id and h.reference = g.reference
 where $1::uuid is null or g.company_id = $1
 group by k.name, g.company_id, g.reference
 order by k.name, g.reference;
+
+-- name: list_held_secrets
+-- What is asked of others with a secret, those who hold several one after the other.
+select k.name as company, h.kind, h.name as holder, h.reference, g.company_id is not null and g.revoked_at is null as granted
+from secret_holders h
+join companies k on k.id = h.company_id
+left join secret_grants g on g.company_id = h.company_id and g.reference = h.reference
+where h.kind <> 'webhook'
+order by k.name, h.kind, h.name, h.reference;
 
 -- name: is_granted
 -- Whether a company may refer to this secret.
