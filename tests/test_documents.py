@@ -143,9 +143,14 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield words[1:]
 
 
+@cache
+def rollcall() -> Any:
+    return typer.main.get_command(command_line())
+
+
 def resolve(words: list[str]) -> tuple[Any, list[str]]:
     """The command or group that the words name, and the words that are left for it."""
-    command = typer.main.get_command(command_line())
+    command = rollcall()
     while words and (subcommands := getattr(command, "commands", None)):
         if words[0].startswith("-") and getattr(command, "invoke_without_command", False):
             break

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
+from typing import Any
 
 import pytest
 import typer
@@ -12,17 +14,18 @@ from service import cli
 from service.cli import command_line
 
 
-def _names(app: typer.Typer) -> set[str]:
-    return set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # a group has commands
+@cache
+def _commands(*names: str) -> dict[str, Any]:
+    return dict(typer.main.get_command(command_line(*names)).commands)  # type: ignore[attr-defined]  # a group has commands
 
 
 def test_there_is_what_the_table_names_and_nothing_else() -> None:
-    assert _names(command_line()) == cli._MODULES.keys()
+    assert _commands().keys() == cli._MODULES.keys()
 
 
 @pytest.mark.parametrize("command", sorted(cli._MODULES))
 def test_a_command_by_itself_is_the_whole_one(command: str) -> None:
-    alone, whole = (typer.main.get_command(app).commands[command] for app in (command_line(command), command_line()))  # type: ignore[attr-defined]  # a group has commands
+    alone, whole = _commands(command)[command], _commands()[command]
     assert sorted(getattr(alone, "commands", ())) == sorted(getattr(whole, "commands", ()))
 
 
