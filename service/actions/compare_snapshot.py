@@ -120,6 +120,8 @@ async def compare_directory(db: Database, job: RunningJob, source: Source, compa
     reason = withheld(first, second) if comparison.full else None
     async with db.transaction() as tx:
         await job.hold(tx)
+        # The differences lie where the first reading does: what took the one away took the other.
+        await check_held(tx, job, 1, staged.held)
         if again is not None:
             await check_held(tx, job, 2, again.held)
             await drop_those_present(tx, job.id, 2)

@@ -192,9 +192,10 @@ async def _settle(tx: Tx, job: RunningJob, connection_id: ConnectionId, meaning:
                 kept = keyed
             case Keep.NOTHING:
                 await insert_page(tx, job.id, 2, read, with_hashes=False)
-                return 0
             case _:
                 assert_never(keep)
+    if keep is Keep.NOTHING:
+        return 0
     staged = [_staged(meaning, page, versions, place) for place in (*kept, *keyless)]
     if staged:
         await copy_into_staging(tx, job.id, staged)

@@ -136,11 +136,16 @@ def _overtaken(
             return None
         if version < known.source_version:
             return Stale("a newer version of this member was applied already")
-        if change.source_hash == known.source_hash and not (change.from_snapshot and _of_another_meaning(known, setting.rules)):
+        if change.source_hash == known.source_hash and not (change.from_snapshot and _means_more(known, change, setting.rules)):
             return Unchanged(altered_member(known, {"upstream_applied_at": setting.now}))
         if not change.from_snapshot:
             return Conflict("the same version of this member was applied with other content")
     return _TOLD_SINCE if _told_since(known, change) else None
+
+
+def _means_more(known: Member, change: UpstreamChange, rules: Rules) -> bool:
+    """Whether a snapshot's same words say something new: of a key that was given up, or as they are understood by now."""
+    return (known.tombstone and isinstance(change, UpstreamUpsert)) or _of_another_meaning(known, rules)
 
 
 def _of_another_meaning(known: Member, rules: Rules) -> bool:

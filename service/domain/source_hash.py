@@ -39,7 +39,8 @@ def contents_of(columns: Mapping[str, Sequence[object]]) -> list[bytes]:
             values.append(written)
         else:
             fields.append(f'"{name}":%s')
-            values.append([orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() for value in column])
+            # Each within something, as in its record: orjson nests no deeper than it says.
+            values.append([orjson.dumps([value], option=orjson.OPT_SORT_KEYS)[1:-1].decode() for value in column])
     row = f"{{{','.join(fields)}}}"
     # JSON writes a line feed as an escape.
     rows = "\n".join([row] * len(values[0])) % tuple(chain.from_iterable(zip(*values, strict=True)))

@@ -50,6 +50,7 @@ async def erase_history(tx: Tx, member_id: MemberId, fields: Collection[str]) ->
     """Blank these fields, by their names in the contract, in all that is kept of what the member was."""
     await tx.execute(_SQL["erase_history"].sql, member_id, list(fields))
     await tx.execute(_SQL["erase_entries"].sql, member_id, list(fields))
-    await tx.execute(_SQL["erase_staged"].sql, member_id)
+    # In the order in which a sync clears up, so that neither waits for the other in a ring.
     await tx.execute(_SQL["erase_pages"].sql)
+    await tx.execute(_SQL["erase_staged"].sql, member_id)
     await tx.execute(_SQL["erase_differences"].sql, member_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.actions import stage_snapshot
 from service.domain.jobs import JobState
 from tests import sync_rig
 from tests.directory_rig import PAGINGS, QUICK, Upstream
@@ -306,3 +307,31 @@ async def test_somebody_who_is_gone_while_an_event_says_otherwise_stays(syncs: S
 
     await syncs.sync(lambda source: Interfering(source, 2, event))
     assert "7" in await syncs.live()
+
+
+async def test_a_record_nested_deeper_than_json_is_written_is_refused_alone(syncs: Syncs) -> None:
+    deep: object = "x"
+    for _ in range(254):
+        deep = [deep]
+    syncs.upstream.dress({1: {"name": deep}})
+    row = await syncs.sync()
+    assert (row.state, counts(await syncs.log(row.id))) == (JobState.PARTIAL, {"verified": 99, "error_count": 1})
+    assert len(await syncs.live()) == 100
+
+
+async def test_a_crash_of_the_database_during_the_second_reading_is_noticed(syncs: Syncs) -> None:
+    syncs.upstream.change(delete=[50], update={1: {"name": "Another"}})
+    looks = 0
+
+    async def crash() -> None:
+        nonlocal looks
+        looks += 1
+        # Pages that were cut by position are read twice where somebody is missing.
+        if looks == 2:
+            async with syncs.database.transaction() as tx:
+                # As a crash leaves tables that are not logged.
+                await tx.execute("truncate sync_pages, sync_staging, sync_delta")
+
+    row = await syncs.sync(lambda source: Interfering(source, 4, crash))
+    assert looks == 2
+    assert (row.state, row.error) == (JobState.QUEUED, stage_snapshot.SNAPSHOT_LOST)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.domain.change import VersionKind
 from service.domain.jobs import JobState
 from tests.directory_rig import Upstream
 from tests.sync_rig import Syncs, add_directory, counts, open_syncs
@@ -112,3 +113,18 @@ async def test_who_left_by_state_and_was_never_known_is_nobody(module_database_u
         assert counts(await syncs.log(row.id)) == {"added": 9, "verified": 1}
         again = await syncs.sync()
         assert counts(await syncs.log(again.id)) == {"verified": 10}
+
+
+async def test_a_key_that_was_given_up_and_is_taken_back_keeps_its_member(module_database_url: str, upstream: Upstream) -> None:
+    mapping = {"externalId": "id", "version": "v", "member": {"nationalId": "kennitala", "name": "name", "email": "email"}}
+    upstream.reset(40)
+    async with open_syncs(module_database_url, upstream, versions=VersionKind.SEQUENCE, mapping=mapping) as syncs:
+        told = []
+        # The directory gives its records no newer versions as it renumbers them.
+        for key in (5, 500, 5, 5):
+            upstream.dress({number: {"v": 1} for number in range(1, 41)} | {5: {"v": 1, "id": key}})
+            row = await syncs.sync()
+            assert row.state is JobState.SUCCEEDED
+            told.append(counts(await syncs.log(row.id)))
+        assert told == [{"added": 40}, {"updated": 1, "verified": 39}, {"updated": 1, "verified": 39}, {"verified": 40}]
+        assert len(await syncs.live()) == 40

@@ -102,3 +102,11 @@ def test_one_record_too_large_or_with_a_nul_spoils_no_other() -> None:
         assert_alike(
             DEFAULT_SETTINGS, [{"id": n, "kennitala": "1", "name": said, "email": "a@b"} for n, said in enumerate(["Anna", name])]
         )
+
+
+@pytest.mark.parametrize("depth", [252, 253, 254, 255])
+def test_what_is_nested_too_deep_is_refused_alike(depth: int) -> None:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    assert_alike(TIMELESS, [{"id": "1", "name": "Anna", "extra": value}, {"id": "2", "name": value}])

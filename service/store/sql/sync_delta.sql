@@ -40,7 +40,11 @@ from (
     where case
         when s.reason is not null then true
         when m.id is null then s.source_hash <> $3::bytea or s.version is not null
-        else s.source_hash is distinct from m.source_hash or m.is_of_another_meaning or coalesce(s.version > m.source_version, false)
+        else s.source_hash is distinct from m.source_hash
+            -- A key that was given up, and is told of again as it was.
+            or (m.version = 0 and s.source_hash <> $3::bytea)
+            or m.is_of_another_meaning
+            or coalesce(s.version > m.source_version, false)
     end
 ) d;
 

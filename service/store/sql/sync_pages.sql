@@ -24,6 +24,8 @@ left join members m on m.connection_id = $2 and m.external_id = r.key
 where case
     when m.id is null then r.source_hash <> $6::bytea or r.version is not null
     else r.source_hash is distinct from m.source_hash
+        -- A key that was given up, and is told of again as it was.
+        or (m.version = 0 and r.source_hash <> $6::bytea)
         -- What is remembered is of the records as they were understood then.
         or coalesce(m.upstream_applied_at < (select meaning_changed_at from connections where id = $2), false)
         or coalesce(r.version > m.source_version, false)
