@@ -9,7 +9,7 @@ from typing import Final
 from service.actions.read_models.reconciler import BatchReconciler, ReadModelReconciler
 from service.actions.running_job import StopJob
 from service.domain.drift import DriftTally, SampleResult
-from service.domain.errors import RollcallError, SourceUnavailable, Unavailable
+from service.domain.errors import RollcallError, SourceUnavailable, Unavailable, said, storable
 from service.store.drift_findings import DriftFinding, FindingKind
 
 __all__ = ["Findings", "compare_keys"]
@@ -42,7 +42,7 @@ class Findings:
     def add(self, results: Sequence[SampleResult], errors: Sequence[DriftFinding]) -> None:
         """Count a batch."""
         drifts = [
-            DriftFinding(one.key, FindingKind.DRIFT, one.reason or "it differs from its source")
+            DriftFinding(storable(one.key), FindingKind.DRIFT, storable(one.reason or "").strip() or "it differs from its source")
             for one in results
             if not one.in_sync
         ]
@@ -87,5 +87,4 @@ async def _compare_together(reconciler: BatchReconciler, keys: Sequence[str], fi
 
 def _failed(key: str, error: Exception) -> DriftFinding:
     # The text of an error without a rule here may quote a member's data.
-    said = str(error) if isinstance(error, RollcallError) else ""
-    return DriftFinding(key, FindingKind.ERROR, said or type(error).__name__)
+    return DriftFinding(storable(key), FindingKind.ERROR, said(error) if isinstance(error, RollcallError) else type(error).__name__)

@@ -73,7 +73,10 @@ async def _refused(
     try:
         provider.check(settings)
     except InvalidProviderSettings as error:
-        return str(error)
+        return str(error).strip() or "the provider refuses these settings, and does not say why"
+    except Exception as error:  # noqa: BLE001  # a provider may be anybody's
+        # Its text may quote a setting.
+        return f"the provider fails on these settings ({type(error).__name__})"
     reference = settings.get(_SECRET)
     if reference is None:
         return None

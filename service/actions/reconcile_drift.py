@@ -22,7 +22,7 @@ from service.actions.heal_drift import heal_drift
 from service.actions.read_models.reconciler import ReadModelReconciler, Registry
 from service.actions.running_job import LeaseLost, StopJob
 from service.domain.drift import DriftTally, Judged, ReconciliationMode, Verdict, family_of, judge
-from service.domain.errors import Park, Retry, RollcallError, Unavailable
+from service.domain.errors import Park, Retry, RollcallError, Unavailable, said
 from service.domain.jobs import JobResult
 from service.store.drift_findings import insert_drift_findings
 from service.store.drift_runs import begin_drift_run, finish_drift_run
@@ -184,7 +184,7 @@ async def _look(db: Database, run: _Run) -> _Seen:
     except (Unavailable, StopJob, _TakenOverError):
         raise
     except RollcallError as error:
-        return _Seen(findings, truncated, str(error))
+        return _Seen(findings, truncated, said(error))
     except Exception as error:  # noqa: BLE001  # a reconciler may be anybody's: whatever it raises must not stop the others
         # Its text may quote a member's data.
         return _Seen(findings, truncated, type(error).__name__)

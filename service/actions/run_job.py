@@ -24,7 +24,7 @@ from service.actions.move_jobs import move_jobs as move
 from service.actions.running_job import JobCancelled, JobKind, LeaseLost, RunningJob, WorkerStops
 from service.domain import jobs
 from service.domain.backoff import WHILE_AWAY
-from service.domain.errors import Park, Retry, RollcallError, Unavailable, UnfitData
+from service.domain.errors import Park, Retry, RollcallError, Unavailable, UnfitData, said
 from service.domain.jobs import Job, JobId, JobResult, JobState, Transition
 from service.store.jobs import claim_job as claim
 from service.store.jobs import lock_job, renew_job
@@ -131,7 +131,7 @@ async def _attempt(
     except RollcallError as error:
         # What was told of the progress cannot be stored: a defect of the function.
         ended = await _interrupt(job, work, options)
-        return partial(jobs.attempt_failed, error=str(error), may_retry=False, jitter=jitter) if ended else None
+        return partial(jobs.attempt_failed, error=said(error), may_retry=False, jitter=jitter) if ended else None
     finally:
         # Where this is cancelled; nothing otherwise.
         work.cancel()
@@ -165,13 +165,13 @@ def _after(job: RunningJob, work: asyncio.Future[JobResult], jitter: Callable[[]
     except WorkerStops:
         return jobs.given_back
     except Unavailable as error:
-        return partial(jobs.put_off, error=str(error))
+        return partial(jobs.put_off, error=said(error))
     except Park as error:
-        return partial(failed, error=str(error), may_retry=False)
+        return partial(failed, error=said(error), may_retry=False)
     except Retry as error:
         asked: object = getattr(error, "retry_after", None)
         retry_after = asked if isinstance(asked, timedelta) else None
-        return partial(failed, error=str(error), may_retry=True, retry_after=retry_after)
+        return partial(failed, error=said(error), may_retry=True, retry_after=retry_after)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it is, the job answers for it
         # The text of an error without a rule here may quote a member's data.
         _log.error("job failed in a way that has no rule", job=str(job.id), error=type(error).__name__, where=_where(error))

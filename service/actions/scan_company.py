@@ -21,7 +21,7 @@ from service.actions.running_job import StopJob
 from service.actions.scan_providers.company_scan import CompanyScan, ScanAccess
 from service.actions.scan_providers.provider import ScanProvider, ScanProviders
 from service.clients.directories.answers import translated
-from service.domain.errors import Park, Retry, SourceBroken, SourceUnavailable, Unavailable
+from service.domain.errors import Park, Retry, SourceBroken, SourceUnavailable, Unavailable, said
 from service.domain.jobs import MOST_ATTEMPTS, JobResult
 from service.domain.member import CompanyId
 from service.domain.scans import BATCH, Found, InvalidProviderSettings, PartState
@@ -153,10 +153,10 @@ async def _asked(scan: _Scan, name: str, provider: ScanProvider | None, company_
     except (StopJob, Unavailable):
         raise
     except Retry as error:
-        asked = error.retry_after if isinstance(error, SourceUnavailable) else None
-        return _End(PartState.WAITING, str(error), asked)
+        asked: object = error.retry_after if isinstance(error, SourceUnavailable) else None
+        return _End(PartState.WAITING, said(error), asked if isinstance(asked, timedelta) else None)
     except (Park, InvalidProviderSettings) as error:
-        return _End(PartState.FAILED, str(error))
+        return _End(PartState.FAILED, said(error))
     except Exception as error:  # noqa: BLE001  # a provider may be anybody's: whatever it raises must not stop the others
         # Its text may quote a member's data.
         return _End(PartState.FAILED, f"it failed in a way that has no rule ({type(error).__name__})")
@@ -166,14 +166,19 @@ async def _asked(scan: _Scan, name: str, provider: ScanProvider | None, company_
 async def _batches(provider: ScanProvider, company_scan: CompanyScan, patience: timedelta) -> AsyncGenerator[Sequence[Found], None]:
     async with aclosing(provider.find(company_scan)) as batches:
         while True:
+            budget = asyncio.timeout(patience.total_seconds())
             try:
-                async with asyncio.timeout(patience.total_seconds()):
-                    some = await anext(batches, None)
-            except TimeoutError:
-                message = f"it found nothing more within {patience} and did not end"
-                raise SourceUnavailable(message) from None
-            if some is None:
+                async with budget:
+                    some = await anext(batches)
+            except StopAsyncIteration:
+                # Its end and nothing else: what is taken for it by mistake would resolve what is still so.
                 return
+            except TimeoutError as error:
+                own = f"it ran into a time limit of its own ({type(error).__name__})"
+                message = f"it found nothing more within {patience} and did not end" if budget.expired() else own
+                raise SourceUnavailable(message) from None
+            if not isinstance(some, Sequence):
+                raise SourceBroken("it answers what is no batch of findings")
             for first in range(0, len(some), BATCH):
                 yield some[first : first + BATCH]
 

@@ -25,6 +25,8 @@ __all__ = [
     "Unavailable",
     "UnfitData",
     "Unforeseen",
+    "said",
+    "storable",
 ]
 
 
@@ -70,3 +72,13 @@ class SourceRefused(Park):
 
 class SourceBroken(Park):
     """A directory answers, but not what a directory is; the text says what is wrong and where, never a value."""
+
+
+def said(error: BaseException) -> str:
+    """What an error says of itself, as the database can hold it; one that says nothing is told by its class."""
+    return storable(str(error)).strip() or type(error).__name__
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL has no place for: NUL, and halves of characters."""
+    return text.replace("\0", "").encode(errors="replace").decode()

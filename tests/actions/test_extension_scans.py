@@ -12,6 +12,7 @@ import pytest
 from service.actions.audit_change import Author
 from service.actions.configure_scans import ScansRefused, configure_scans
 from service.actions.run_job import claim_job, run_job
+from service.domain.scans import InvalidProviderSettings
 from service.settings import Settings
 from service.store.companies import CompanyRow
 from service.store.jobs import find_job
@@ -103,3 +104,24 @@ async def test_one_that_does_not_load_leaves_the_others(scans: Scans, tmp_path: 
     assert await scan(scans) == "succeeded"
     assert len(await scans.findings()) == 1
     assert "lost" not in scan_providers(SETTINGS, load_extensions())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("a secret setting"), "the provider fails on these settings (KeyError)"),
+        (InvalidProviderSettings(), "the provider refuses these settings, and does not say why"),
+    ],
+)
+async def test_a_check_that_fails_refuses_the_settings_whatever_it_raises(scans: Scans, error: Exception, reason: str) -> None:
+    provider = scans.scripted("odd")
+
+    def check(_: Mapping[str, Any]) -> None:
+        raise error
+
+    provider.check = check  # type: ignore[method-assign]  # of this one alone
+    async with scans.database.transaction() as tx:
+        answer = await configure_scans(
+            tx, Author(scans.company, "tests"), {"scan_providers": {"odd": {}}}, {"odd": provider}, by_operator=False
+        )
+    assert answer == ScansRefused("scanProviders.odd", reason)

@@ -14,10 +14,12 @@ from uuid import uuid4
 
 import pytest
 
+from service.actions.cancel_job import cancel_job
 from service.actions.register_drift import register_drift
 from service.domain.drift import ReconciliationMode
-from service.domain.errors import SourceUnavailable
+from service.domain.errors import SourceBroken, SourceUnavailable, Unavailable
 from service.domain.jobs import JobState
+from service.store.drift_runs import find_drift_run
 from service.store.leases import take_lease
 from service.telemetry.metric_names import DRIFT_BREACHES, DRIFT_DURATION, DRIFT_FOUND, DRIFT_PROMOTIONS, DRIFT_SAMPLES
 from tests.drift_rig import BatchShelf, Drift, Shelf, open_drift
@@ -115,6 +117,34 @@ async def test_a_read_model_that_cannot_be_read_stops_no_other(drift: Drift) -> 
     ]
 
 
+async def test_what_a_read_model_says_is_kept_as_far_as_the_database_can_hold_it(drift: Drift) -> None:
+    twice = Shelf("twice", keys=["k1", "k1", "k\0b"], drifting={"k1", "k\0b"})
+    await drift.compare(Shelf("first", broken=SourceBroken()), twice)
+
+    runs = await drift.runs()
+    assert [(run.read_model, run.verdict, run.compared, run.out_of_sync, run.error) for run in runs] == [
+        ("first", "inconclusive", 0, 0, "SourceBroken"),
+        ("twice", "breach", 3, 3, None),
+    ]
+    assert [(one.key, one.reason) for one in await drift.findings()] == [("k1", "differs in plan"), ("kb", "differs in plan")]
+
+
+async def test_a_run_whose_job_has_ended_without_it_runs_no_more(drift: Drift) -> None:
+    job_id = await drift.enqueue()
+    await drift.run_drift(job_id, [Shelf(broken=Unavailable("the database does not answer"))])
+    (run,) = await drift.runs()
+    assert (run.finished_at, run.verdict, run.error) == (None, None, None)
+
+    async with drift.database.transaction() as tx:
+        await cancel_job(tx, job_id)
+
+    (run,) = await drift.runs()
+    assert (run.verdict, run.error) == ("inconclusive", "its job was cancelled")
+    assert run.finished_at == (await drift.job(job_id)).finished_at
+    async with drift.database.transaction() as tx:
+        assert await find_drift_run(tx, run.id) == run
+
+
 async def test_without_read_models_a_run_does_nothing(drift: Drift) -> None:
     row = await drift.run_drift(await drift.enqueue(), ())
 
@@ -190,7 +220,7 @@ async def test_who_lost_the_lease_counts_nothing(drift: Drift) -> None:
     slow.goes_on.set()
     await first
 
-    assert [(run.verdict, run.streak) for run in await drift.runs()] == [(None, 0)]
+    assert [(run.verdict, run.streak) for run in await drift.runs()] == [("inconclusive", 0)]
     assert await drift.fetch("select from drift_streaks where breaches > 0") == []
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -16,7 +16,7 @@ from service.actions.request_scan import NoProviders, request_scan
 from service.domain.errors import SourceBroken, SourceRefused, SourceUnavailable, Unavailable
 from service.domain.jobs import MOST_ATTEMPTS
 from service.domain.member import MemberId
-from service.domain.scans import Severity
+from service.domain.scans import InvalidProviderSettings, Severity
 from service.store.companies import insert_company
 from service.store.findings import erase_findings
 from service.store.scan_parts import list_parts
@@ -95,11 +95,17 @@ async def test_whoever_is_no_live_member_of_the_company_has_no_findings(scans: S
     [
         (SourceRefused("it does not accept the key"), "it does not accept the key"),
         (SourceBroken("it answers no JSON"), "it answers no JSON"),
+        # Neither has a place in the table as it is.
+        (SourceBroken(" "), "SourceBroken"),
+        (SourceBroken("it answers \0\ud800"), "it answers ?"),
+        (InvalidProviderSettings(), "InvalidProviderSettings"),
+        # Taken for the end, it would resolve what is still so.
+        (None, "it answers what is no batch of findings"),
         (ValueError("anna@choir.example is odd"), "it failed in a way that has no rule (ValueError)"),
     ],
 )
 async def test_a_provider_that_fails_keeps_what_it_had_found_and_takes_nothing_from_the_others(
-    scans: Scans, error: Exception, told: str
+    scans: Scans, error: Exception | None, told: str
 ) -> None:
     anna, berta, carl = [await scans.member() for _ in range(3)]
     bad, good = scans.scripted("bad"), scans.scripted("good")
@@ -174,6 +180,21 @@ async def test_the_last_attempt_gives_up_and_the_scan_is_partial(scans: Scans) -
     assert (late.asked, good.asked) == (1 + MOST_ATTEMPTS, 2)
     assert len(await scans.findings(provider="late")) == 1
     assert (await scans.parts())["late"]["error"] == "it answers 503"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TimeoutError(), "it ran into a time limit of its own (TimeoutError)"),
+        (SourceUnavailable(""), "SourceUnavailable"),
+        (SourceUnavailable("it answers 429", cast("Any", 600)), "it answers 429"),
+    ],
+)
+async def test_whatever_it_says_with_that_it_is_asked_again(scans: Scans, error: Exception, told: str) -> None:
+    scans.scripted().finds = [error]
+    await scans.configure(scripted={})
+    row = await scans.scan()
+    assert (row.state, row.error) == ("queued", f"scripted: {told}")
 
 
 async def test_a_database_that_is_away_is_no_provider_s_fault(scans: Scans) -> None:

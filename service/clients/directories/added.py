@@ -37,6 +37,9 @@ AddedSources: TypeAlias = Mapping[str, SourceExtension]
 
 NO_SOURCES_ADDED: Final[AddedSources] = MappingProxyType({})
 
+# Nothing that an extension can answer by mistake: the end of a complete reading removes whoever was not in it.
+_END: Final = object()
+
 
 @asynccontextmanager
 async def opened_added(
@@ -80,7 +83,7 @@ class _CheckedSource:
             with _told(self._kind):
                 health = await self._source.health()
                 if health.page is not None:
-                    _check(self._kind, health.page)
+                    _checked(self._kind, health.page)
         except SourceUnavailable as error:
             return Health(reachable=False, authorised=None, shape=None, problem=str(error))
         except SourceRefused as error:
@@ -102,10 +105,10 @@ class _CheckedSource:
         try:
             while True:
                 with _told(self._kind):
-                    page = await anext(pages, None)
-                if page is None:
+                    page: object = await anext(pages, _END)
+                if page is _END:
                     break
-                _check(self._kind, page)
+                page = _checked(self._kind, page)
                 number += 1
                 yield Page(page.records, page.count, number)
         finally:
@@ -116,7 +119,7 @@ class _CheckedSource:
             raise SourceBroken(f"the extension for {self._kind} answers no page, not even an empty one")
 
 
-def _check(kind: str, page: Any) -> None:
+def _checked(kind: str, page: object) -> Page:
     if not isinstance(page, Page):
         raise SourceBroken(f"the extension for {kind} answers what is no page")
     for place, record in enumerate(page.records, 1):
@@ -125,6 +128,7 @@ def _check(kind: str, page: Any) -> None:
     count: object = page.count
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
         raise SourceBroken("the count of the directory's members is no number of members")
+    return page
 
 
 @contextmanager

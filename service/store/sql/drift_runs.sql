@@ -17,43 +17,100 @@ returning finished_at;
 update drift_runs set healed = healed + $2 where id = $1;
 
 -- name: find_drift_run
-select id, job_id, read_model, mode, started_at, finished_at, verdict, compared, out_of_sync, errors, healed, truncated, streak, promoted,
-    error, correlation_id
-from drift_runs
-where id = $1;
+-- Here and below: a run that its job has ended without, cancelled or given up, has ended with it and says nothing.
+select
+    r.id, r.job_id, r.read_model, r.mode, r.started_at, e.finished_at, e.verdict, r.compared, r.out_of_sync, r.errors, r.healed,
+    r.truncated, r.streak, r.promoted, e.error, r.correlation_id
+from drift_runs r
+join jobs j on j.id = r.job_id
+cross join lateral (
+    select
+        coalesce(r.finished_at, j.finished_at) as finished_at,
+        coalesce(r.verdict, case when j.finished_at is not null then 'inconclusive' end) as verdict,
+        case
+            when r.finished_at is not null then r.error
+            when j.finished_at is not null then coalesce(j.error, case j.state
+                when 'cancelled' then 'its job was cancelled'
+                else 'its job ended without it'
+            end)
+        end as error
+) e
+where r.id = $1;
 
 -- name: list_drift_runs
 -- The newest first, of all read models or one, of all jobs or one.
-select id, job_id, read_model, mode, started_at, finished_at, verdict, compared, out_of_sync, errors, healed, truncated, streak, promoted,
-    error, correlation_id
-from drift_runs
-where ($1::text is null or read_model = $1) and ($2::uuid is null or job_id = $2)
-order by started_at desc, id desc
+select
+    r.id, r.job_id, r.read_model, r.mode, r.started_at, e.finished_at, e.verdict, r.compared, r.out_of_sync, r.errors, r.healed,
+    r.truncated, r.streak, r.promoted, e.error, r.correlation_id
+from drift_runs r
+join jobs j on j.id = r.job_id
+cross join lateral (
+    select
+        coalesce(r.finished_at, j.finished_at) as finished_at,
+        coalesce(r.verdict, case when j.finished_at is not null then 'inconclusive' end) as verdict,
+        case
+            when r.finished_at is not null then r.error
+            when j.finished_at is not null then coalesce(j.error, case j.state
+                when 'cancelled' then 'its job was cancelled'
+                else 'its job ended without it'
+            end)
+        end as error
+) e
+where ($1::text is null or r.read_model = $1) and ($2::uuid is null or r.job_id = $2)
+order by r.started_at desc, r.id desc
 limit $3;
 
 -- name: page_drift_runs
 -- What one may see: the runs of a company's own directories, and with $2 those over all companies. The newest first, below the last one
 -- of the page before; of all read models or one, of all jobs or one.
-select id, job_id, read_model, mode, started_at, finished_at, verdict, compared, out_of_sync, errors, healed, truncated, streak, promoted,
-    error, correlation_id
-from drift_runs
+select
+    r.id, r.job_id, r.read_model, r.mode, r.started_at, e.finished_at, e.verdict, r.compared, r.out_of_sync, r.errors, r.healed,
+    r.truncated, r.streak, r.promoted, e.error, r.correlation_id
+from drift_runs r
+join jobs j on j.id = r.job_id
+cross join lateral (
+    select
+        coalesce(r.finished_at, j.finished_at) as finished_at,
+        coalesce(r.verdict, case when j.finished_at is not null then 'inconclusive' end) as verdict,
+        case
+            when r.finished_at is not null then r.error
+            when j.finished_at is not null then coalesce(j.error, case j.state
+                when 'cancelled' then 'its job was cancelled'
+                else 'its job ended without it'
+            end)
+        end as error
+) e
 where (
-        read_model in (select 'directory:' || c.id from connections c where c.company_id = $1)
-        or ($2::boolean and read_model not like 'directory:%')
+        r.read_model in (select 'directory:' || c.id from connections c where c.company_id = $1)
+        or ($2::boolean and r.read_model not like 'directory:%')
     )
-    and ($3::text is null or read_model = $3)
-    and ($4::uuid is null or job_id = $4)
-    and ($5::timestamptz is null or (started_at, id) < ($5, $6::uuid))
-order by started_at desc, id desc
+    and ($3::text is null or r.read_model = $3)
+    and ($4::uuid is null or r.job_id = $4)
+    and ($5::timestamptz is null or (r.started_at, r.id) < ($5, $6::uuid))
+order by r.started_at desc, r.id desc
 limit $7;
 
 -- name: find_visible_drift_run
 -- One that is seen so.
-select id, job_id, read_model, mode, started_at, finished_at, verdict, compared, out_of_sync, errors, healed, truncated, streak, promoted,
-    error, correlation_id
-from drift_runs
-where id = $3
+select
+    r.id, r.job_id, r.read_model, r.mode, r.started_at, e.finished_at, e.verdict, r.compared, r.out_of_sync, r.errors, r.healed,
+    r.truncated, r.streak, r.promoted, e.error, r.correlation_id
+from drift_runs r
+join jobs j on j.id = r.job_id
+cross join lateral (
+    select
+        coalesce(r.finished_at, j.finished_at) as finished_at,
+        coalesce(r.verdict, case when j.finished_at is not null then 'inconclusive' end) as verdict,
+        case
+            when r.finished_at is not null then r.error
+            when j.finished_at is not null then coalesce(j.error, case j.state
+                when 'cancelled' then 'its job was cancelled'
+                else 'its job ended without it'
+            end)
+        end as error
+) e
+where r.id = $3
     and (
-        read_model in (select 'directory:' || c.id from connections c where c.company_id = $1)
-        or ($2::boolean and read_model not like 'directory:%')
+        r.read_model in (select 'directory:' || c.id from connections c where c.company_id = $1)
+        or ($2::boolean and r.read_model not like 'directory:%')
     );

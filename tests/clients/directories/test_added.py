@@ -180,6 +180,8 @@ SECRET = "010101-1234"
         ([SourceRefused("the key is not accepted")], SourceRefused, "the key is not accepted"),
         ([], SourceBroken, "answers no page"),
         ([[{"id": 1}]], SourceBroken, "what is no page"),
+        # Taken for the end of a complete reading, it would remove whoever comes after it.
+        ([page({"id": 1}), None, page({"id": 2})], SourceBroken, "what is no page"),
         ([page([SECRET])], SourceBroken, "record 1 of a page is no object"),
         ([page({"id": 1}, count=-1)], SourceBroken, "no number of members"),
         ([page({"id": 1}, count="7")], SourceBroken, "no number of members"),

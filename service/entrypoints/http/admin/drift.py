@@ -63,7 +63,9 @@ class DriftRun(AnswerModel):
     mode: ReconciliationMode
     started_at: datetime
     finished_at: datetime | None
-    verdict: Verdict | None = Field(description="Null while it runs. A breach is more than 0.001 of what was compared.")
+    verdict: Verdict | None = Field(
+        description="Null while it runs, `inconclusive` if its job ended first. A breach is more than 0.001 of what is compared."
+    )
     compared: int
     out_of_sync: int
     rate: float | None = Field(description="Out of sync by compared; null where nothing was compared.")

@@ -87,6 +87,18 @@ async def test_what_is_over_all_companies_is_the_operators_alone(admin: Admin, u
     assert [one["id"] for one in await listed(admin, elsewhere)] == [audit["id"]]
 
 
+async def test_a_run_that_its_job_has_given_up_is_not_running_for_ever(admin: Admin, upstream: Upstream) -> None:
+    tenant, read_model = await synced(admin, upstream)
+    run = await compare(admin, tenant.headers(), read_model)
+    await admin.fetch("update drift_runs set finished_at = null, verdict = null")
+    (ended,) = await listed(admin, tenant.headers())
+    assert (ended["verdict"], ended["error"]) == ("inconclusive", "its job ended without it")
+    await admin.fetch("update jobs set state = 'failed', error = 'no luck' where id = $1", UUID(run["jobId"]))
+    (failed,) = await listed(admin, tenant.headers())
+    assert (failed["verdict"], failed["error"]) == ("inconclusive", "no luck")
+    assert failed["finishedAt"] is not None
+
+
 async def test_all_kept_keys_come_in_pages_drift_first(admin: Admin, upstream: Upstream) -> None:
     tenant, read_model = await synced(admin, upstream)
     await admin.fetch("update members set name = 'Nobody' where external_id <> '3'")
