@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,9 +58,21 @@ DIRECTORIES = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(directories=st.lists(DIRECTORIES, min_size=1, max_size=4))
+HISTORIES = st.lists(DIRECTORIES, min_size=1, max_size=4)
+# A database of the whole file's: what one example leaves there is nothing to the next.
+SHARED = [HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=12, suppress_health_check=SHARED)
+@given(directories=HISTORIES)
 def test_members_follow_their_directory_or_stay(module_database_url: str, directories: list[Made]) -> None:
+    asyncio.run(follow(module_database_url, directories))
+
+
+@pytest.mark.slow
+@settings(max_examples=200, suppress_health_check=SHARED)
+@given(directories=HISTORIES)
+def test_members_follow_their_directory_or_stay_in_many_histories(module_database_url: str, directories: list[Made]) -> None:
     asyncio.run(follow(module_database_url, directories))
 
 
