@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from service.store.deliveries import let_go
 from service.store.retention import discard_abandoned_deliveries, discard_ended_deliveries
-from service.store.subscribers import lock_ordered
+from service.store.subscribers import lock_lines
 
 if TYPE_CHECKING:
     from service.actions.running_job import RunningJob
@@ -38,7 +38,7 @@ async def discard_deliveries(db: Database, job: RunningJob, rows: int) -> int:
             some, left_behind = await discard_abandoned_deliveries(tx, _ABANDONED, rows)
             if left_behind:
                 # What waited for them in its order waits no more.
-                await lock_ordered(tx, {line.subscriber_id for line in left_behind})
+                await lock_lines(tx, {line.subscriber_id for line in left_behind})
                 await let_go(tx, left_behind)
         gone += some
         await job.progress(phase="deliveries", discarded=gone)

@@ -47,6 +47,8 @@ async def add_deliveries(tx: Tx, told: Sequence[Told], *, only: SubscriberId | N
     listeners: dict[CompanyId, list[Listener]] = {}
     for listener in await list_listeners(tx, companies):
         if only is None or listener.id == only:
+            if listener.in_order and listener.id not in ordered:
+                raise Contention("a subscriber began to want order at this very moment")
             listeners.setdefault(listener.company_id, []).append(listener)
     if not listeners:
         return 0

@@ -35,7 +35,7 @@ from service.store.deliveries import (
     let_go,
     settle_deliveries,
 )
-from service.store.subscribers import DisabledSubscriber, disable_subscribers, lock_ordered, note_failures, note_success
+from service.store.subscribers import DisabledSubscriber, disable_subscribers, lock_lines, note_failures, note_success
 from service.telemetry.metrics import UNMEASURED, Metrics
 
 if TYPE_CHECKING:
@@ -71,10 +71,14 @@ async def settle_notifications(
     failing_for: timedelta = FAILING_FOR,
     metrics: Metrics = UNMEASURED,
 ) -> None:
-    """Settle what was sent; of a delivery that another worker took meanwhile nothing is written. Raises Retry errors."""
+    """Settle what was sent; of a delivery that another worker took meanwhile, or that is settled, nothing is written.
+
+    Raises Retry errors.
+    """
     steps = [_step(one, delays) for one in finished]
     async with db.transaction() as tx:
-        await lock_ordered(tx, {one.claimed.subscriber_id for one in finished})
+        if ordered := {one.claimed.subscriber_id for one in finished if one.claimed.in_order}:
+            await lock_lines(tx, ordered)
         settled = {
             one.id: one for one in await settle_deliveries(tx, [_settlement(*pair) for pair in zip(finished, steps, strict=True)])
         }
@@ -94,7 +98,7 @@ async def settle_notifications(
         disabled=[lost.disabled_because for lost in disabled],
     )
     if len(ours) < len(finished):
-        _log.warning("notifications were sent by two, under one id", deliveries=len(finished) - len(ours))
+        _log.warning("results of notifications came after their lease, or twice", deliveries=len(finished) - len(ours))
 
 
 async def give_back_notifications(db: Database, claimed: Sequence[ClaimedDelivery]) -> None:
@@ -152,14 +156,17 @@ async def _judge(tx: Tx, finished: Collection[Finished], failing_for: timedelta)
     """Who answers again, who fails and since when, and who is called no more."""
     well = {one.claimed.subscriber_id for one in finished if isinstance(one.attempt.outcome, Delivered)}
     gone = {one.claimed.subscriber_id for one in finished if isinstance(one.attempt.outcome, Gone)}
-    failures: dict[SubscriberId, tuple[datetime, timedelta | None]] = {}
+    failures: dict[SubscriberId, tuple[datetime | None, timedelta | None]] = {}
     for one in finished:
         outcome, subscriber_id = one.attempt.outcome, one.claimed.subscriber_id
-        if not isinstance(outcome, Failed) or one.is_test or subscriber_id in well or outcome.error_class is ErrorClass.NO_EVENT:
+        if not isinstance(outcome, Failed) or one.is_test or outcome.error_class is ErrorClass.NO_EVENT:
             continue
         rest = None if outcome.retry_after is None else min(outcome.retry_after, _LONGEST_REST)
-        since, known = failures.get(subscriber_id, (one.attempt.started_at, None))
-        failures[subscriber_id] = (min(since, one.attempt.started_at), max(filter(None, (rest, known)), default=None))
+        since, known = failures.get(subscriber_id, (None, None))
+        # Whoever answers beside it does not fail, and is left alone all the same where it asks for that.
+        began = None if subscriber_id in well else min(filter(None, (since, one.attempt.started_at)))
+        failures[subscriber_id] = (began, max(filter(None, (rest, known)), default=None))
+    failures = {one: found for one, found in failures.items() if found != (None, None)}
     if well:
         await note_success(tx, well)
     if failures:

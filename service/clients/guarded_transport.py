@@ -1,7 +1,7 @@
 """HTTP to addresses that may be dialled, and to no other: the guard sits where the socket is opened.
 
 A check of the URL, or of a name that is looked up once more to connect, guards nothing: a resolver may answer otherwise the second
-time. Here a name is looked up once for each connection, and what is dialled is the very address that was checked.
+time. Here what a connection dials is the very address that was checked for it, of one lookup that was under way or begun then.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import Final, TypeAlias
 
 import httpcore
 import httpx
 
+from service.clients.blocking_calls import BlockingCalls
 from service.domain.addresses import Network, why_closed
 from service.domain.errors import Park
 
@@ -36,9 +38,13 @@ class DestinationRefused(Park):
     """A name leads to addresses that may not be called; the text says of which kind, never which they are."""
 
 
+# The system's resolver is one for the process, and so are the threads that wait for it.
+_LOOKUPS: Final = BlockingCalls()
+
+
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host by the system's resolver; raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses of a host by the system's resolver; raises OSError. A name of which nobody answers keeps no other waiting."""
+    found = await _LOOKUPS.call((host, port), partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     # Twice the same where a name has several entries in the hosts file.
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -156,3 +162,6 @@ def _translated() -> Iterator[None]:
         yield
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
         raise getattr(httpx, type(error).__name__)(str(error)) from None
+    except ssl.SSLError as error:
+        # After the handshake, as where a certificate of ours is wanted: httpcore lets it through.
+        raise httpx.ReadError(type(error).__name__) from None

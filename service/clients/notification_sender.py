@@ -139,8 +139,9 @@ class NotificationSender:
 
     async def _close_idle(self) -> None:
         longest = monotonic() - _IDLE_SECONDS
-        for key in [key for key, way in self._ways.items() if not way.in_use and way.used_at < longest]:
-            way = self._ways.pop(key)
+        idle = [key for key, way in self._ways.items() if not way.in_use and way.used_at < longest]
+        # All at once: while one closes, others come here too, and none of these may be used any more.
+        for way in [self._ways.pop(key) for key in idle]:
             await way.transport.aclose()
 
 

@@ -76,6 +76,7 @@ class ClaimedDelivery:
     member_id: MemberId | None
     version: int | None
     replay_id: UUID | None
+    in_order: bool
     fence: int
     attempts: int
     attempts_of_round: int
@@ -219,7 +220,7 @@ async def list_targets(tx: Tx, subscribers: Collection[SubscriberId]) -> list[Ta
 
 
 async def settle_deliveries(tx: Tx, settlements: Sequence[Settlement]) -> list[SettledDelivery]:
-    """Note what became of attempts; deliveries that somebody else has claimed since are missing from the answer."""
+    """Note what became of attempts; those that somebody else has claimed since, or that were noted already, are missing."""
     records = await tx.fetch(_SQL["settle_deliveries"].sql, *columns(_SETTLEMENT_COLUMNS, settlements))
     return [SettledDelivery(**record) for record in records]
 

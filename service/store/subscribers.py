@@ -28,6 +28,7 @@ __all__ = [
     "list_listeners",
     "list_listening_companies",
     "list_subscribers",
+    "lock_lines",
     "lock_ordered",
     "lock_subscriber",
     "note_failures",
@@ -170,13 +171,18 @@ async def lock_ordered(
     return [record["id"] for record in await tx.fetch(_SQL["lock_ordered"].sql, list(subscribers), list(companies))]
 
 
+async def lock_lines(tx: Tx, subscribers: Collection[SubscriberId]) -> None:
+    """The same for those that have deliveries in order, whatever they want of what comes."""
+    await tx.execute(_SQL["lock_lines"].sql, list(subscribers))
+
+
 async def note_success(tx: Tx, subscribers: Collection[SubscriberId]) -> None:
     """They answered as they should."""
     await tx.execute(_SQL["note_success"].sql, sorted(subscribers))
 
 
-async def note_failures(tx: Tx, failures: Mapping[SubscriberId, tuple[datetime, timedelta | None]]) -> None:
-    """They did not: since when, and how long they ask to be left alone."""
+async def note_failures(tx: Tx, failures: Mapping[SubscriberId, tuple[datetime | None, timedelta | None]]) -> None:
+    """They did not: since when, None where others succeeded beside it, and how long they ask to be left alone."""
     ids = sorted(failures)
     await tx.execute(_SQL["note_failures"].sql, ids, [failures[one][0] for one in ids], [failures[one][1] for one in ids])
 

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -151,6 +151,33 @@ async def test_a_certificate_is_checked_by_the_name_that_was_asked_for(certifica
             assert (outcome.error_class, "its certificate is not accepted" in outcome.why) == (ErrorClass.UNREACHABLE, True)
 
 
+async def test_who_wants_a_certificate_of_ours_breaks_off_after_the_handshake(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    server, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=str(cert))
+    server.minimum_version = ssl.TLSVersion.TLSv1_3
+    server.load_cert_chain(cert, key)
+    server.load_verify_locations(cert)
+    server.verify_mode = ssl.CERT_REQUIRED
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """By hand, since a connection that is closed with something unread is reset, and the alert is lost with it."""
+        came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = server.wrap_bio(came, goes, server_side=True)
+        while data := await reader.read(65536):
+            came.write(data)
+            with suppress(ssl.SSLError):
+                tls.do_handshake()
+            writer.write(goes.read())
+        writer.close()
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with listening:
+        url = f"https://lists.example:{listening.sockets[0].getsockname()[1]}/"
+        outcome = await send(url, resolver=answering(["127.0.0.1"]), ssl_context=trusting)
+
+    assert outcome == Failed(ErrorClass.BROKEN, "lists.example broke off, or does not speak HTTP (ReadError)")
+
+
 @pytest.mark.parametrize("host", URL_FORMS)
 async def test_no_form_of_an_address_inside_is_called(host: str) -> None:
     async with receiving() as receiver:
@@ -190,6 +217,18 @@ async def test_connections_are_kept_and_shared_with_no_other_subscriber() -> Non
             assert await one.send(subscriber, receiver.url, {"webhook-id": "1"}, b"{}") == Delivered(204)
 
     assert receiver.connections == 2
+
+
+async def test_those_that_send_together_after_a_quiet_time_do_not_stumble_over_what_is_closed() -> None:
+    subscribers = [SubscriberId(uuid4()) for _ in range(4)]
+    async with receiving() as receiver, sender() as one:
+        for _ in range(2):
+            sending = [one.send(subscriber, receiver.url, {"webhook-id": "1"}, b"{}") for subscriber in subscribers]
+            assert await asyncio.gather(*sending) == [Delivered(204)] * len(subscribers)
+            for way in one._ways.values():
+                way.used_at -= 3600
+
+    assert receiver.connections == 2 * len(subscribers)
 
 
 async def test_what_is_sent_is_what_was_given() -> None:

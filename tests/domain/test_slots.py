@@ -45,6 +45,14 @@ def test_many_that_fail_take_their_part_and_no_more() -> None:
     assert sum(found.values()) == SLOTS.failing
 
 
+def test_those_that_fail_and_have_nothing_more_due_take_their_part_too() -> None:
+    busy = {SubscriberId(UUID(int=number)): 1 for number in range(100, 104)}
+
+    assert allot({A: True, B: True, C: False}, busy, SLOTS, busy) == {A: 1, C: 4}
+    # What is known now counts for more than what was so.
+    assert allot({A: True, B: True, **dict.fromkeys(busy, False)}, busy, SLOTS, busy).keys() >= {A, B}
+
+
 @given(st.dictionaries(some, st.booleans()), st.dictionaries(some, st.integers(0, 6)))
 def test_no_limit_is_ever_passed(due: dict[SubscriberId, bool], busy: dict[SubscriberId, int]) -> None:
     found = allot(due, busy, SLOTS)

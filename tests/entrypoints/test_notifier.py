@@ -195,6 +195,22 @@ async def test_what_always_fails_ends_stays_and_can_be_sent_again(notified: Noti
     assert metrics.counted(NOTIFICATION_DURATION) == {("failed",): len(QUICK.delays) + 1, ("delivered",): 1}
 
 
+async def test_what_nobody_foresaw_is_an_attempt_that_counts_and_ends_some_time(notified: Notified) -> None:
+    def broken(reference: str) -> str:
+        raise ZeroDivisionError(f"{reference} is {SECRET}")
+
+    metrics = Metrics([Stage.NOTIFY])
+    async with receiving() as receiver, notifying(notified.database, open_secret=broken, metrics=metrics):
+        subscriber_id = await notified.subscribe(receiver.url)
+        await notified.tell(await notified.happen())
+        (delivery,) = await until_ended(notified, subscriber_id)
+
+    log = await attempts(notified, delivery.id)
+    assert (delivery.state, len(log), receiver.sent) == (DeliveryState.EXHAUSTED, len(QUICK.delays) + 1, [])
+    assert {(one.error_class, one.error) for one in log} == {("unexpected", "it could not be tried (ZeroDivisionError)")}
+    assert metrics.counted(NOTIFICATION_DURATION) == {("failed",): len(QUICK.delays) + 1}
+
+
 async def test_an_event_that_the_audit_has_no_more_is_given_up(notified: Notified) -> None:
     async with receiving() as receiver:
         subscriber_id = await notified.subscribe(receiver.url)
@@ -382,6 +398,21 @@ async def test_nobody_waits_for_a_subscriber_that_is_slow_dead_or_hangs(notified
     # Its own slots, and no more.
     assert hanging.most_at_once <= 2 * options.slots.each
     assert len(dead) == 5
+
+
+async def test_those_that_fail_and_hang_have_their_part_together_and_no_more(notified: Notified) -> None:
+    async with receiving(lambda _: Answer(after=3600)) as hanging, receiving() as healthy:
+        failing = [await notified.subscribe(f"{hanging.url}/{number}", wants={"newStates": ["expired"]}) for number in range(3)]
+        await notified.fetch("update subscribers set failing_since = now() where id = any ($1) returning 1", failing)
+        well = await notified.subscribe(healthy.url)
+        async with notifying(notified.database, replace(QUICK, slots=Slots(failing=1))):
+            # The first of them is being asked and has nothing more due; whoever claims sees each time that the others have.
+            await notified.tell(await notified.happen(state="expired"))
+            await eventually(lambda: bool(hanging.sent), within=WITHIN)
+            for _ in range(3):
+                await notified.tell(await notified.happen())
+                await until_ended(notified, well)
+            assert hanging.connections == 1
 
 
 async def test_what_a_notifier_held_when_it_was_cut_off_is_sent_by_another_under_the_same_id(notified: Notified) -> None:

@@ -63,6 +63,8 @@ class ErrorClass(StrEnum):
     NO_SECRET = "no_secret"  # noqa: S105  # says that there is none
     # The audit does not have the version any more.
     NO_EVENT = "no_event"
+    # A fault of ours, which the log tells of.
+    UNEXPECTED = "unexpected"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from service.domain.notifications.subscriber import SubscriberId
@@ -20,15 +20,22 @@ class Slots:
     failing_each: int = 1
 
 
-def allot(due: Mapping[SubscriberId, bool], busy: Mapping[SubscriberId, int], slots: Slots) -> dict[SubscriberId, int]:
+def allot(
+    due: Mapping[SubscriberId, bool],
+    busy: Mapping[SubscriberId, int],
+    slots: Slots,
+    busy_failing: Collection[SubscriberId] = (),
+) -> dict[SubscriberId, int]:
     """How many more of each: `due` says whose last attempts failed, `busy` how many are being sent.
+
+    `busy_failing` are those of the busy whose attempts failed when it was last known: who has nothing due is not among the `due`.
 
     Those that answer come first, and one more of each before another of anybody: a subscriber that takes long keeps its own slots
     and nobody else's. One that fails is asked once at a time: whether it answers again one attempt says as well as eight.
     """
     free = slots.most - sum(busy.values())
-    # Who is busy and has nothing due is not among them; it answers or fails soon enough.
-    free_failing = min(free, slots.failing - sum(busy.get(one, 0) for one, failing in due.items() if failing))
+    known = {**dict.fromkeys(busy_failing, True), **due}
+    free_failing = min(free, slots.failing - sum(count for one, count in busy.items() if known.get(one, False)))
     found: dict[SubscriberId, int] = {}
     for is_failing, each in ((False, slots.each), (True, slots.failing_each)):
         left = min(free - sum(found.values()), free_failing) if is_failing else free

@@ -7,7 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,7 +17,7 @@ from service.actions.claim_notifications import DueNotification, claim_notificat
 from service.actions.notify_subscriber import Keys, notify_subscriber
 from service.actions.settle_notifications import Finished, give_back_notifications, settle_notifications
 from service.domain.errors import Park, Retry
-from service.domain.notifications.delivery import FAILING_FOR, RETRY_DELAYS
+from service.domain.notifications.delivery import FAILING_FOR, RETRY_DELAYS, Attempt, ErrorClass, Failed
 from service.domain.notifications.slots import Slots, allot
 from service.domain.notifications.subscriber import SubscriberId
 from service.entrypoints.loops.dependency import Dependency
@@ -75,6 +76,8 @@ class Notifier:
         self._tracing = tracing
         self._state = Dependency("database", waits_for=f"{name}-notifier")
         self._busy: Counter[SubscriberId] = Counter()
+        # Of the busy, as the database said when it was last asked.
+        self._failing: set[SubscriberId] = set()
         self._sending: dict[asyncio.Task[None], DueNotification] = {}
         self._finished: list[Finished] = []
         self._wake, self._settle = asyncio.Event(), asyncio.Event()
@@ -140,15 +143,20 @@ class Notifier:
             await give_back_notifications(self._database, [one.claimed for one in due])
 
     def _allot(self, due: Mapping[SubscriberId, bool]) -> Mapping[SubscriberId, int]:
-        return allot(due, self._busy, self._options.slots)
+        self._failing = {one for one in self._failing | due.keys() if due.get(one, one in self._failing)}
+        slots = allot(due, self._busy, self._options.slots, self._failing)
+        self._failing &= self._busy.keys() | slots.keys()
+        return slots
 
     async def _send(self, due: DueNotification) -> None:
+        started_at, began = datetime.now(UTC), monotonic()
         try:
             attempt = await notify_subscriber(due, self._sender, self._keys, tracing=self._tracing)
-        except Exception as error:  # noqa: BLE001  # one delivery's failure is nobody else's; its lease brings it back
-            _log.error("notification left to its lease", delivery=due.claimed.id, reason=type(error).__name__)
-            self._free([due.claimed.subscriber_id])
-            return
+        except Exception as error:  # noqa: BLE001  # one delivery's failure is nobody else's, and counts: it ends some time
+            reason = type(error).__name__
+            _log.error("a notification could not be tried", delivery=due.claimed.id, reason=reason)
+            outcome = Failed(ErrorClass.UNEXPECTED, f"it could not be tried ({reason})")
+            attempt = Attempt(outcome=outcome, started_at=started_at, duration=timedelta(seconds=monotonic() - began))
         self._metrics.notification_tried(attempt.outcome.__class__.__name__.lower(), attempt.duration.total_seconds())
         self._finished.append(Finished(due.claimed, attempt))
         self._settle.set()

@@ -17,7 +17,8 @@ values ($1, $2, false, 'pending', clock_timestamp(), $3, $4)
 returning id;
 
 -- name: let_go
--- Of each member, live or of one replay, the lowest version that waits, unless one is under way.
+-- Of each member, live or of one replay, the lowest version that waits, unless one is under way: what goes out of its order, as its
+-- subscriber did not want order when it was written down, is in nobody's way.
 update deliveries d set state = 'pending', due_at = clock_timestamp()
 from (select distinct * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as m (subscriber_id, member_id, replay_id)) m
 cross join lateral (
@@ -31,7 +32,7 @@ where d.id = first.id
     and not exists (
         select from deliveries p
         where p.subscriber_id = m.subscriber_id and p.member_id = m.member_id and p.state = 'pending'
-            and p.replay_id is not distinct from m.replay_id
+            and p.in_order and p.replay_id is not distinct from m.replay_id
     )
 returning d.subscriber_id;
 
@@ -63,7 +64,7 @@ update deliveries d set
     fence = fence + 1
 from due
 where d.id = due.id
-returning d.id, d.subscriber_id, d.member_id, d.version, d.replay_id, d.fence, d.attempts, d.attempts_of_round, d.correlation_id,
+returning d.id, d.subscriber_id, d.member_id, d.version, d.replay_id, d.in_order, d.fence, d.attempts, d.attempts_of_round, d.correlation_id,
     d.traceparent, d.created_at;
 
 -- name: list_targets
@@ -71,7 +72,7 @@ returning d.id, d.subscriber_id, d.member_id, d.version, d.replay_id, d.fence, d
 select id, company_id, url from subscribers where id = any ($1::uuid[]);
 
 -- name: settle_deliveries
--- What became of attempts; nothing where somebody else has claimed it since. No wait: it is over.
+-- What became of attempts; nothing where somebody else has claimed it since, or where this was written already. No wait: it is over.
 update deliveries d set
     state = a.state,
     due_at = case when a.state = 'pending' then clock_timestamp() + a.wait end,
@@ -82,7 +83,7 @@ update deliveries d set
     last_error = a.error,
     finished_at = case when a.state <> 'pending' then clock_timestamp() end
 from unnest($1::bigint[], $2::bigint[], $3::text[], $4::interval[], $5::smallint[], $6::text[]) as a (id, fence, state, wait, status, error)
-where d.id = a.id and d.fence = a.fence and d.state = 'pending'
+where d.id = a.id and d.fence = a.fence and d.claimed_at is not null
 returning d.id, d.attempts, d.subscriber_id, d.member_id, d.in_order;
 
 -- name: give_back_deliveries

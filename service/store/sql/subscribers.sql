@@ -96,13 +96,20 @@ where in_order and state <> 'removed' and (id = any ($1::uuid[]) or company_id =
 order by id
 for no key update;
 
+-- name: lock_lines
+-- The same of those that have deliveries in order, whether they want order of what comes or not.
+select id from subscribers
+where id = any ($1::uuid[])
+order by id
+for no key update;
+
 -- name: note_success
--- Of whoever failed before; whoever did not costs no write.
-update subscribers set failing_since = null, wait_until = null
-where id = any ($1::uuid[]) and (failing_since is not null or wait_until is not null);
+-- Of whoever failed before; whoever did not costs no write. That it asked to be left alone is no less so.
+update subscribers set failing_since = null, wait_until = case when wait_until > clock_timestamp() then wait_until end
+where id = any ($1::uuid[]) and (failing_since is not null or wait_until <= clock_timestamp());
 
 -- name: note_failures
--- Since when they fail, the first of them all; and until when they want not to be called.
+-- Since when they fail, the first of them all, null: they do not; and until when they want not to be called.
 update subscribers s set
     failing_since = least(s.failing_since, f.since),
     wait_until = greatest(s.wait_until, clock_timestamp() + f.wait)
