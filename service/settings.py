@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         "parentbased_traceidratio",
     ] = "parentbased_always_on"
     otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 1.0
-    # Ended spans that wait for their export; of more the newest are lost.
+    # Ended spans that wait for their export; of more the oldest are lost.
     otel_bsp_max_queue_size: Annotated[int, Field(ge=1024, le=1_000_000)] = 16_384
     # A batch links to each recorded message in it, of which there may be 500.
     otel_span_link_count_limit: Annotated[int, Field(ge=0, le=10_000)] = 1024

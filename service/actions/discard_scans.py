@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from service.store.companies import lock_company
 from service.store.findings import resolve_pointless
 from service.store.retention import discard_ended_findings, discard_old_scans, list_unscanned_companies
 
@@ -50,6 +51,10 @@ async def _end_unscanned(db: Database, job: RunningJob, rows: int) -> None:
             while True:
                 async with db.transaction() as tx:
                     await job.hold(tx)
+                    company = await lock_company(tx, company_id)
+                    if company is None or company.scan_providers:
+                        # It is scanned again, meanwhile.
+                        break
                     looked = await resolve_pointless(tx, company_id, (), after, rows)
                 await job.progress(phase="findings of nobody")
                 if looked.last is None:

@@ -99,7 +99,9 @@ async def run_job(
     Never raises for what the function did. Cancelled itself, it leaves the job to its lease.
     """
     began = monotonic()
-    traced = tracing.start(names.job_span(job.kind), SpanKind.INTERNAL, job.traceparent)
+    # Below its consumer's span, or else where it was asked for.
+    remote = job.traced.span is None
+    traced = tracing.start(names.job_span(job.kind), SpanKind.INTERNAL, job.traceparent, remote=remote)
     traced.note({names.JOB_ID: str(job.id), names.JOB_KIND: job.kind, names.JOB_ATTEMPT: job.attempt})
     job.traced = traced
     state: JobState | None = None

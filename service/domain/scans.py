@@ -130,6 +130,8 @@ def domain_spellings(names: Sequence[str]) -> frozenset[str]:
 def _domain_name(value: object, where: str) -> str:
     try:
         name = value.strip().removesuffix(".").encode("idna").decode("ascii").lower() if isinstance(value, str) else ""
+        # What looks like punycode may be none, and every scan would stumble over it.
+        name.encode("ascii").decode("idna")
     except UnicodeError:
         name = ""
     if not _DOMAIN.fullmatch(name):

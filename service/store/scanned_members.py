@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from service.store.database import Tx
 
 __all__ = [
+    "MemberAt",
     "ScannedMember",
     "SharingMember",
     "count_live_members",
@@ -34,6 +35,13 @@ class ScannedMember:
     id: MemberId
     email: str | None = field(repr=False)
     national_id: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAt(ScannedMember):
+    """The same with the address, as it was asked for, that is the member's."""
+
+    address: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,9 @@ async def list_members_outside(
     return [ScannedMember(**record) for record in records]
 
 
-async def list_members_at(tx: Tx, company_id: CompanyId, addresses: Collection[str]) -> list[ScannedMember]:
-    """Live members with one of these addresses, which are in small letters."""
-    return [ScannedMember(**record) for record in await tx.fetch(_SQL["list_members_at"].sql, company_id, list(addresses))]
+async def list_members_at(tx: Tx, company_id: CompanyId, addresses: Collection[str]) -> list[MemberAt]:
+    """Live members with one of these addresses, without case and blanks around them; once for each that is a member's."""
+    return [MemberAt(**record) for record in await tx.fetch(_SQL["list_members_at"].sql, company_id, list(addresses))]
 
 
 async def stream_members_sharing_email(tx: Tx, company_id: CompanyId, batch: int) -> AsyncGenerator[Sequence[SharingMember], None]:

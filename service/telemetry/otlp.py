@@ -85,6 +85,8 @@ def _span(span: ReadableSpan) -> bytes:
         *[_attribute(key, value) for key, value in (span.attributes or {}).items()],
         *[_link(link.context) for link in span.links],
     )
+    if span.dropped_attributes:
+        parts += (b"\x50", _varint(span.dropped_attributes))
     if span.dropped_links:
         parts += (b"\x70", _varint(span.dropped_links))
     description = span.status.description

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from random import getrandbits
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util import BoundedList
@@ -22,6 +23,7 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
 )
+from opentelemetry.util.types import Attributes as AnyAttributes
 
 from service.telemetry import names
 from service.telemetry.sampling import Sampling
@@ -64,11 +66,15 @@ class Recorder:
         parent: str | None,
         *,
         tracestate: object = None,
+        remote: bool = True,
         began: int | None = None,
         links: Sequence[SpanContext] = (),
     ) -> Traced:
-        """Begin an operation below what stands at `parent`, or a trace; what is not recorded says so to all that follow."""
-        above = _span_context(parent, tracestate)
+        """Begin an operation below what stands at `parent`, or a trace; what is not recorded says so to all that follow.
+
+        `remote`: what stands there is another process's.
+        """
+        above = _span_context(parent, tracestate, remote=remote)
         trace_id = _random(128) if above is None else above.trace_id
         # An id of ours is random, and one that we were given is what whoever drew it says.
         flags = TraceFlags.RANDOM_TRACE_ID if above is None else above.trace_flags & TraceFlags.RANDOM_TRACE_ID
@@ -105,9 +111,9 @@ class Recorder:
         links: Sequence[Link] = [Link(context) for context in span.links]
         if len(links) > self._most_links:
             links = BoundedList.from_seq(self._most_links, links)
-        attributes = span.attributes
-        if self._most_attributes is not None:
-            attributes = dict(islice(attributes.items(), self._most_attributes))
+        attributes: AnyAttributes = span.attributes
+        if self._most_attributes is not None and len(span.attributes) > self._most_attributes:
+            attributes = _first(span.attributes, self._most_attributes)
         self._processor.on_end(
             ReadableSpan(
                 span.name,
@@ -135,12 +141,19 @@ def _attributes(name: StatementName) -> dict[str, str]:
     return found
 
 
+def _first(attributes: Mapping[str, str | int], most: int) -> BoundedAttributes:
+    """The first, which say what it is, and how many more there were; the SDK would keep the last."""
+    kept = BoundedAttributes(most, dict(islice(attributes.items(), most)))
+    kept.dropped = len(attributes) - most
+    return kept
+
+
 def _random(bits: int) -> int:
     """An id; none is zero."""
     return getrandbits(bits) or 1
 
 
-def _span_context(traceparent: str | None, tracestate: object) -> SpanContext | None:
+def _span_context(traceparent: str | None, tracestate: object, *, remote: bool) -> SpanContext | None:
     """Where a span stands; what cannot be read is as if it were not there."""
     found = ids(traceparent)
     if found is None:
@@ -148,4 +161,4 @@ def _span_context(traceparent: str | None, tracestate: object) -> SpanContext | 
     trace_id, span_id, flags = (int(part, 16) for part in found)
     # Out of a stored header, which may be anything.
     state = TraceState.from_header([tracestate]) if isinstance(tracestate, str) else None
-    return SpanContext(trace_id, span_id, True, TraceFlags(flags), state)
+    return SpanContext(trace_id, span_id, remote, TraceFlags(flags), state)

@@ -55,13 +55,17 @@ class Tracing:
         parent: str | None,
         *,
         tracestate: object = None,
+        remote: bool = True,
         began: int | None = None,
         links: Sequence[SpanContext] = (),
     ) -> Traced:
-        """Begin an operation, now or at that nanosecond, below what stands at `parent`; the root of a trace where that is none."""
+        """Begin an operation, now or at that nanosecond, below what stands at `parent`; the root of a trace where that is none.
+
+        `remote`: what stands there is another process's; not so below a span of this one.
+        """
         if self._recorder is None or (parent is not None and self._respects_parents and not is_sampled(parent)):
             return Traced(parent)
-        return self._recorder.begin(name, kind, parent, tracestate=tracestate, began=began, links=links)
+        return self._recorder.begin(name, kind, parent, tracestate=tracestate, remote=remote, began=began, links=links)
 
     def start_over(self, name: str, parts: Sequence[Traced], alone_below: str | None = None, *, began: int | None = None) -> Traced:
         """Begin work on several messages at once; UNTRACED where none of them is recorded.
@@ -73,7 +77,8 @@ class Tracing:
         if not recorded:
             return UNTRACED
         if len(parts) == 1:
-            over = self.start(name, SpanKind.INTERNAL, alone_below or parts[0].traceparent, began=began)
+            below = alone_below or parts[0].traceparent
+            over = self.start(name, SpanKind.INTERNAL, below, remote=bool(alone_below), began=began)
         else:
             over = self.start(name, SpanKind.INTERNAL, None, began=began, links=[span.context for span in recorded])
             if over.span is not None:

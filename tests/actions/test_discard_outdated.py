@@ -10,6 +10,7 @@ import pytest
 from service.actions.discard_outdated import RETENTION, discard_outdated
 from service.actions.running_job import RunningJob
 from service.domain.jobs import JobResult
+from service.store.retention import list_unscanned_companies
 from tests.clock_rig import Clock, open_clock
 
 
@@ -184,6 +185,20 @@ async def test_scans_go_after_90_days_but_for_the_newest_and_findings_a_year_aft
     await clock.fetch("update scans set started_at = now() - interval '1 year'")
     assert await discard(clock) == {}
     assert await clock.fetch("select id from scans") == [(young,)]
+
+
+async def test_findings_of_a_company_that_is_scanned_again_meanwhile_stay(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    await clock.add_members(1, None)
+    await scanned(clock, 1, one=None)
+
+    async def listed(tx: Any, limit: int) -> Any:
+        companies = await list_unscanned_companies(tx, limit)
+        await clock.fetch("update companies set scan_providers = '{\"odd\": {}}' where id = $1 returning id", companies[0])
+        return companies
+
+    monkeypatch.setattr("service.actions.discard_scans.list_unscanned_companies", listed)
+    await discard(clock)
+    assert await clock.fetch("select state from findings") == [("open",)]
 
 
 async def test_findings_of_a_company_that_is_scanned_no_more_are_resolved(clock: Clock) -> None:

@@ -42,7 +42,7 @@ from service.store.outbox import Backlog, Due, Found, RefusalReason
 from service.store.plan_changes import PlanChangeRow
 from service.store.queries import REGISTRY, queries
 from service.store.scan_parts import ScanPartRow
-from service.store.scanned_members import ScannedMember, SharingMember
+from service.store.scanned_members import MemberAt, ScannedMember, SharingMember
 from service.store.scans import BegunScan, ScanRow
 from service.store.schedules import DueSchedule, ScheduleRow
 from service.store.secret_grants import HeldSecret, SecretGrant
@@ -123,7 +123,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("plan_changes", "list_plan_changes"): PlanChangeRow,
     ("scanned_members", "list_scanned_members"): ScannedMember,
     ("scanned_members", "list_members_outside"): ScannedMember,
-    ("scanned_members", "list_members_at"): ScannedMember,
+    ("scanned_members", "list_members_at"): MemberAt,
     ("scanned_members", "stream_members_sharing_email"): SharingMember,
     ("scanned_members", "stream_members_sharing_national_id"): SharingMember,
     ("scan_parts", "list_parts"): ScanPartRow,

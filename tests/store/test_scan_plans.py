@@ -196,6 +196,7 @@ async def test_members_are_looked_up_by_their_index_and_found_whole(database: Da
         await list_scanned_members(explained, COMPANY, first[-1].id, 500)
         found = await list_members_at(explained, COMPANY, [f"m{n}@choir.example" for n in range(1, 1001)])
         assert len(found) == 399
+        assert all(one.address == one.email for one in found)
         # Of five in a row of the company's one has left.
         assert explained.read <= 640
         outside = await list_members_outside(tx, COMPANY, ["choir.example"], None, 500)
@@ -216,3 +217,35 @@ async def test_who_shares_something_is_found_in_one_pass_with_nobody_twice(datab
     assert len(by_email) == len({one.id for one in by_email}) == 10
     assert all(one.other != one.id for one in by_email)
     assert sorted((one.sharing, one.id < one.other) for one in by_id) == [(2, False), (2, True)]
+
+
+async def test_members_are_found_at_an_address_whatever_its_case_and_the_blanks_around_it(database: Database) -> None:
+    asked = [" A@Blank.example", "b@blank.example", "B@BLANK.example ", "", " "]
+    async with database.transaction() as tx:
+        await tx.execute(
+            "insert into members (id, company_id, name, email, upstream_state, state, version) "
+            "select gen_random_uuid(), $1, 'Anna', email, 'active', 'active', 1 from unnest($2::text[]) e (email)",
+            COMPANY,
+            [
+                "a@blank.EXAMPLE",
+                "  a@blank.example",
+                "A@blank.example  ",
+                " b@blank.example ",
+                "a@blank.example.org",
+                "xa@blank.example",
+                " ",
+            ],
+        )
+        explained: Any = Explained(tx)
+        found = await list_members_at(explained, COMPANY, asked)
+        assert explained.read < 20
+        assert sorted((str(one.email), one.address) for one in found) == sorted(
+            [
+                ("a@blank.EXAMPLE", asked[0]),
+                ("  a@blank.example", asked[0]),
+                ("A@blank.example  ", asked[0]),
+                (" b@blank.example ", asked[1]),
+                (" b@blank.example ", asked[2]),
+            ]
+        )
+        await tx.execute("delete from members where email like '%blank.%' or email = ' '")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -29,13 +30,24 @@ CONTEXTS = st.builds(
 LINKS = st.lists(st.builds(Link, CONTEXTS), max_size=5)
 INSTANTS = st.integers(0, 2**63 - 1)
 RESOURCE = Resource({"service.name": "rollcall", "host.cores": 2, "share": 0.5, "tags": ("a", "b")}, "https://schema.example/1")
+
+
+def cut(attributes: dict[str, str | int], dropped: int) -> BoundedAttributes:
+    held = BoundedAttributes(None, attributes)
+    held.dropped = dropped
+    return held
+
+
+ATTRIBUTES = st.dictionaries(
+    st.text(st.characters(codec="ascii"), max_size=9), TEXTS | st.integers(-(2**63), 2**63 - 1), max_size=9
+)
 SPANS = st.builds(
     ReadableSpan,
     TEXTS,
     CONTEXTS,
     st.none() | CONTEXTS,
     st.just(RESOURCE),
-    st.dictionaries(st.text(st.characters(codec="ascii"), max_size=9), TEXTS | st.integers(-(2**63), 2**63 - 1), max_size=9),
+    ATTRIBUTES | st.builds(cut, ATTRIBUTES, st.sampled_from([1, 200])),
     links=LINKS | LINKS.map(lambda links: BoundedList.from_seq(2, links)),
     kind=st.sampled_from(SpanKind),
     instrumentation_scope=st.just(InstrumentationScope("rollcall", "1.2", "https://schema.example/2")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.entrypoints.http.request_trace import RequestTrace
 from service.telemetry.traced import ids, is_sampled
 from service.telemetry.tracing import SpanKind
 from tests.telemetry.span_rig import SAMPLED, span_id, trace_id, tracing_in_memory
@@ -55,5 +56,19 @@ def test_limits_of_the_environment_hold() -> None:
         batch.end()
     span = spans.one("batch")
     assert span.attributes is not None
-    assert len(span.attributes) == 2
+    assert (dict(span.attributes), span.dropped_attributes) == ({"messaging.batch.message_count": 5, "first": 1}, 2)
     assert (len(span.links), span.dropped_links) == (3, 2)
+
+
+def test_what_stands_above_is_remote_where_another_process_made_it() -> None:
+    with tracing_in_memory() as (tracing, spans):
+        message = tracing.start("handle", SpanKind.CONSUMER, SAMPLED)
+        tracing.start_over("alone", [message]).end()
+        tracing.start_over("below the sender", [message], alone_below=SAMPLED).end()
+        message.end()
+        request = RequestTrace(tracing, {"type": "http", "method": "POST"}, "/hooks")
+        request.begin(SAMPLED, None)
+        request.begin_send("events").end()
+        request.end(202)
+    found = {span.name: span.parent.is_remote for span in spans.all if span.parent is not None}
+    assert found == {"handle": True, "alone": False, "below the sender": True, "POST /hooks": True, "send events": False}

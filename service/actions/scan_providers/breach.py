@@ -55,12 +55,12 @@ class BreachProvider:
                         breaches: dict[str, set[str]] = defaultdict(set)
                         for alias, names in entries:
                             for spelling in domain_spellings([domain]):
-                                breaches[f"{alias.strip().lower()}@{spelling}"].update(names)
+                                breaches[f"{alias.strip()}@{spelling}"].update(names)
                         members = await scan.members_at(breaches.keys())
                         found = [
                             _found(member.id, known.get(name) or Breach(name, name, None, ()))
                             for member in members
-                            for name in sorted(breaches[(member.email or "").lower()])
+                            for name in sorted(breaches[member.address])
                         ]
                         for first in range(0, len(found), BATCH):
                             yield found[first : first + BATCH]

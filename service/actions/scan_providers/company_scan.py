@@ -16,6 +16,7 @@ from service.domain.errors import SourceRefused
 from service.domain.member import CompanyId, MemberId
 from service.domain.scans import BATCH
 from service.store.scanned_members import (
+    MemberAt,
     ScannedMember,
     SharingMember,
     list_members_at,
@@ -83,8 +84,11 @@ class CompanyScan:
             after = some[-1].id
             yield some
 
-    async def members_at(self, addresses: Collection[str]) -> Sequence[ScannedMember]:
-        """Those who have one of these e-mail addresses, which are in small letters; a thousand addresses at a time."""
+    async def members_at(self, addresses: Collection[str]) -> Sequence[MemberAt]:
+        """Those who have one of these e-mail addresses, without case and blanks around it, with the `address` that was asked for.
+
+        A thousand addresses at a time.
+        """
         async with self.db.transaction() as tx:
             return await list_members_at(tx, self.company_id, addresses)
 

@@ -57,7 +57,7 @@ class RequestTrace:
 
     def begin_send(self, exchange: str) -> Traced:
         """Begin to send what came of it."""
-        return self._tracing.start(names.send_span(exchange), SpanKind.PRODUCER, self.traced.traceparent)
+        return self._tracing.start(names.send_span(exchange), SpanKind.PRODUCER, self.traced.traceparent, remote=False)
 
     def answers(self) -> None:
         """It is answered now: whoever was not verified has a trace of its own."""

@@ -272,5 +272,6 @@ async def test_the_run_stays_in_the_trace_of_who_asked_for_it(jobs: Jobs, databa
     assert {trace_id(span) for span in (*messages, *attempts)} == {asked_in}
     assert [parent_id(span) for span in messages] == [asked_by, asked_by]
     assert [parent_id(span) for span in attempts] == [span_id(span) for span in messages]
+    assert [span.parent.is_remote for span in [*messages, *attempts] if span.parent is not None] == [True, True, False, False]
     told = [dict(span.attributes or {}) for span in attempts]
     assert [(span["rollcall.outcome"], span["rollcall.job.attempt"]) for span in told] == [("requeued", 1), ("succeeded", 2)]
