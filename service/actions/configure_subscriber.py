@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from service.actions.audit_change import Author, audit_change, differences
 from service.actions.bind_notifications import Bound
+from service.domain.directories.configuration import HIDDEN_QUERY
 from service.domain.member import CompanyId
 from service.domain.notifications.subscriber import EventFilter, InvalidSubscriber, SubscriberId, event_filter, subscriber_url
 from service.settings import is_reference
@@ -141,7 +142,12 @@ async def revise_subscriber(
     in_order = given.get("in_order", before.in_order)
     await change_subscriber(tx, subscriber_id, name=name, url=url, wants=wants, in_order=in_order)
     after = await _shown(tx, subscriber_id)
-    if changed := differences(_told(before), _told(after)):
+    changed = differences(_told(before), _told(after))
+    queries = [one.url.partition("?")[2] for one in (before, after)]
+    if queries[0] != queries[1]:
+        # That it is another one, and not which.
+        changed["urlQuery"] = dict(zip(("before", "after"), [HIDDEN_QUERY if query else None for query in queries], strict=True))
+    if changed:
         await audit_change(tx, author, "subscriber.changed", subscriber_id, changed)
     return after
 

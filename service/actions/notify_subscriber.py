@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import Final
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from contracts.envelope import STRUCTURED_CONTENT_TYPE
 from service.actions.claim_notifications import DueNotification
 from service.actions.find_webhook import OpenSecret, SecretMissing
+from service.clients.blocking_calls import BlockingCalls
 from service.clients.notification_sender import NotificationSender
 from service.domain.notifications.delivery import Attempt, Delivered, ErrorClass, Failed, Outcome
 from service.domain.webhooks.schemes import PRESETS, InvalidScheme, SchemeName
@@ -27,14 +29,17 @@ __all__ = ["Keys", "notify_subscriber"]
 
 _SCHEME: Final = PRESETS[SchemeName.STANDARD_WEBHOOKS]
 _FRESH: Final = timedelta(seconds=5)
+# Longer than any disk that works, and short beside the lease of a delivery.
+_WITHIN: Final = timedelta(seconds=5)
 
 
 class Keys:
     """The keys behind references, asked for anew after a few seconds: a secret that is mended or replaced needs no restart."""
 
-    def __init__(self, open_secret: OpenSecret, fresh: timedelta = _FRESH) -> None:
+    def __init__(self, open_secret: OpenSecret, fresh: timedelta = _FRESH, *, within: timedelta = _WITHIN) -> None:
         self._open_secret = open_secret
-        self._fresh = fresh.total_seconds()
+        self._fresh, self._within = fresh.total_seconds(), within.total_seconds()
+        self._reads = BlockingCalls()
         self._known: dict[str, tuple[float, bytes | str]] = {}
 
     async def of(self, secrets: Sequence[SigningSecret]) -> tuple[list[bytes], list[str]]:
@@ -57,8 +62,11 @@ class Keys:
         if now < until:
             return found
         try:
-            # A file may lie on a disk that does not answer.
-            found = _SCHEME.key(await asyncio.to_thread(self._open_secret, reference))
+            async with asyncio.timeout(self._within):
+                # A file may lie on a disk that does not answer.
+                found = _SCHEME.key(await self._reads.call(reference, partial(self._open_secret, reference)))
+        except TimeoutError:
+            found = f"{reference} could not be read within {self._within:g} s"
         except (SecretMissing, InvalidScheme) as error:
             found = f"{reference}: {error}" if isinstance(error, InvalidScheme) else str(error)
         self._known[reference] = (now + self._fresh, found)

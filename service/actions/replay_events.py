@@ -54,18 +54,17 @@ async def _pages(db: Database, past: Past) -> AsyncIterator[Sequence[PastEvent]]
     """Keyset pages up to now: what happens meanwhile is no past."""
     async with db.transaction() as tx:
         now = await read_clock(tx)
-    last = 0
-    while True:
+    last: int | None = 0
+    while last is not None:
         async with db.transaction() as tx:
             if past.member_id is not None:
-                page = await list_events_of_member(tx, past.member_id, last, past.since, past.company_id, _PAGE)
+                events = await list_events_of_member(tx, past.member_id, last, past.since, past.company_id, _PAGE)
+                last = None if len(events) < _PAGE else events[-1].version
             else:
                 page = await list_events_since(tx, last, past.since or now, now, past.company_id, _PAGE)
-        if page:
-            yield page
-        if len(page) < _PAGE:
-            return
-        last = page[-1].version if past.member_id is not None else page[-1].id
+                events, last = page.events, page.last
+        if events:
+            yield events
 
 
 def _check(page: Sequence[PastEvent], outcomes: Sequence[Outcome], sent: int) -> None:

@@ -37,14 +37,15 @@ async def replay_notifications(db: Database, job: RunningJob) -> JobResult:
         async with db.transaction() as tx:
             await job.hold(tx)
             page = await list_events_since(tx, last, since, until, job.company_id, _PAGE)
-            silent = await list_baselines(tx, {event.correlation_id for event in page})
-            told = [translation.to_told(event) for event in page if not _was_silent(event, silent)]
-            added += await add_deliveries(tx, told, only=subscriber_id, replay_id=job.id)
-        looked_at += len(page)
+            silent = await list_baselines(tx, {event.correlation_id for event in page.events})
+            told = [translation.to_told(event) for event in page.events if not _was_silent(event, silent)]
+            if told:
+                added += await add_deliveries(tx, told, only=subscriber_id, replay_id=job.id)
+        looked_at += len(page.events)
         await job.progress(phase="replay", events=looked_at, deliveries=added)
-        if len(page) < _PAGE:
+        if page.last is None:
             return JobResult.succeeded({"events": looked_at, "deliveries": added})
-        last = page[-1].id
+        last = page.last
 
 
 def _was_silent(event: PastEvent, baselines: set[str]) -> bool:

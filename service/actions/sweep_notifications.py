@@ -17,16 +17,16 @@ from service.store.sweeps import end_sweep, find_sweep_end, list_missed_events, 
 if TYPE_CHECKING:
     from service.store.database import Database
 
-__all__ = ["sweep_notifications"]
+__all__ = ["ON_ITS_WAY", "sweep_notifications"]
 
 # Longer than a message is usually on its way, and than any transaction that wrote a version before it was seen.
-_ON_ITS_WAY: Final = timedelta(minutes=5)
+ON_ITS_WAY: Final = timedelta(minutes=5)
 _VERSIONS: Final = 2000
 
 _log: Final = structlog.get_logger(__name__)
 
 
-async def sweep_notifications(db: Database, *, on_its_way: timedelta = _ON_ITS_WAY, most: int = _VERSIONS) -> tuple[bool, int]:
+async def sweep_notifications(db: Database, *, on_its_way: timedelta = ON_ITS_WAY, most: int = _VERSIONS) -> tuple[bool, int]:
     """Look through the next versions; answers whether there is more at once, and how many deliveries were missing.
 
     Raises Retry errors.

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from service.actions.audit_change import Author, audit_change, differences
+from service.actions.sweep_notifications import ON_ITS_WAY
 from service.domain.notifications.subscriber import SubscriberId, SubscriberState
 from service.store.subscribers import SubscriberRow, lock_subscriber, show_subscriber, switch_subscriber
 
@@ -23,7 +24,7 @@ class SubscriberDisabled:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """It is called again; what happened since `missed_since` was not kept for it, None where nothing was missed."""
+    """It is called again; of what happened since `missed_since` not all was kept for it, None where nothing was missed."""
 
     row: SubscriberRow
     missed_since: datetime | None
@@ -47,7 +48,10 @@ async def resume_subscriber(tx: Tx, author: Author, subscriber_id: SubscriberId)
     before = await _locked(tx, author, subscriber_id)
     if before is None:
         return None
-    missed_since = before.state_changed_at if before.state is SubscriberState.DISABLED else None
+    missed_since = None
+    if before.state is SubscriberState.DISABLED:
+        # What happened shortly before may not have been written down yet when it was disabled.
+        missed_since = max(before.created_at, before.state_changed_at - ON_ITS_WAY)
     return Resumed(await _switched(tx, author, before, SubscriberState.ACTIVE), missed_since)
 
 

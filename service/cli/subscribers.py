@@ -200,7 +200,9 @@ def resume(subscriber: Subscriber) -> None:
     typer.echo(f"it is called again, with {_undelivered(row)} on their way")
     if missed_since is not None:
         since = missed_since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        typer.echo(f"nothing was kept for it since {since}; to bring that: rollcall subscribers replay {row.id} --since {since}")
+        typer.echo(
+            f"it may have missed what happened since {since}; to bring that: rollcall subscribers replay {row.id} --since {since}"
+        )
 
 
 @group.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.store.database import Tx
 
 __all__ = [
+    "EventPage",
     "MemberEventRow",
     "PastEvent",
     "UntoldEvent",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 _SQL: Final = queries("member_events")
+# Versions that one statement reads at most, whatever it seeks.
+_LOOKED_AT: Final = 10_000
+_NO_END: Final = 2**63 - 1
 _INSERT: Final = _SQL["insert_member_events"].sql
 
 
@@ -100,12 +104,25 @@ class UntoldEvent(PastEvent):
     subscriber_id: SubscriberId
 
 
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some past events, and the last id that was looked at for them; None where that was all, but for what comes meanwhile."""
+
+    events: list[PastEvent]
+    last: int | None
+
+
 async def list_events_since(
-    tx: Tx, after: int, since: datetime, until: datetime, company_id: UUID | None, limit: int
-) -> list[PastEvent]:
-    """Versions made in [since, until) of all companies or one, in the order of their ids, from above the id `after`."""
-    records = await tx.fetch(_SQL["list_events_since"].sql, after, since, until, company_id, limit)
-    return [PastEvent(**record) for record in records]
+    tx: Tx, after: int, since: datetime, until: datetime, company_id: UUID | None, limit: int, *, most: int = _LOOKED_AT
+) -> EventPage:
+    """Versions made in [since, until) of all companies or one, in the order of their ids, from above the id `after`.
+
+    Up to `limit` of them, of at most `most` that are looked at: a page may be empty and not the last.
+    """
+    end: int | None = await tx.fetchval(_SQL["find_events_end"].sql, after, most)
+    records = await tx.fetch(_SQL["list_events_since"].sql, after, since, until, company_id, limit, end or _NO_END)
+    events = [PastEvent(**record) for record in records]
+    return EventPage(events, end if len(events) < limit else events[-1].id)
 
 
 async def list_events_of_member(

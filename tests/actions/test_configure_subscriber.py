@@ -166,7 +166,19 @@ async def test_what_is_given_is_changed_and_the_rest_stays(db: Database, author:
     assert (changed.url, changed.in_order, changed.name) == ("https://new.example/", True, "the lists")
     assert changed.wants == EventFilter(reason_codes=frozenset({"ADMIN"}))
     (_, (action, changes)) = await audited(db, author)
-    assert (action, sorted(changes)) == ("subscriber.changed", ["inOrder", "url"])
+    assert (action, sorted(changes)) == ("subscriber.changed", ["inOrder", "url", "urlQuery"])
+
+
+async def test_that_the_query_of_an_address_is_another_is_in_the_audit_and_not_which(db: Database, author: Author) -> None:
+    row = await registered(db, author)
+    for url in ("https://lists.example/hooks?key=2", "https://lists.example/hooks"):
+        async with db.transaction() as tx:
+            await revise_subscriber(tx, author, row.id, {"url": url})
+
+    assert (await audited(db, author))[1:] == [
+        ("subscriber.changed", {"urlQuery": {"before": "?…", "after": "?…"}}),
+        ("subscriber.changed", {"urlQuery": {"before": "?…", "after": None}}),
+    ]
 
 
 async def test_a_change_that_does_not_fit_changes_nothing(db: Database, author: Author) -> None:
@@ -219,9 +231,13 @@ async def test_a_subscriber_is_paused_and_goes_on(db: Database, author: Author) 
     assert [action for action, _ in await audited(db, author)][1:] == ["subscriber.paused", "subscriber.resumed"]
 
 
-async def test_a_disabled_one_says_since_when_it_missed_something(db: Database, author: Author) -> None:
+@pytest.mark.parametrize("before", [timedelta(hours=1), timedelta()])
+async def test_a_disabled_one_says_since_when_it_missed_something_with_what_was_on_its_way(
+    db: Database, author: Author, before: timedelta
+) -> None:
     row = await registered(db, author)
     async with db.transaction() as tx:
+        await tx.execute("update subscribers set created_at = created_at - $2::interval where id = $1", row.id, before)
         await switch_subscriber(tx, row.id, SubscriberState.DISABLED, "notifier", DisabledBecause.FAILING)
         disabled = await show_subscriber(tx, row.id)
         assert await pause_subscriber(tx, author, row.id) == SubscriberDisabled()
@@ -230,7 +246,10 @@ async def test_a_disabled_one_says_since_when_it_missed_something(db: Database, 
 
     assert disabled is not None
     assert isinstance(resumed, Resumed)
-    assert (resumed.missed_since, resumed.row.disabled_because) == (disabled.state_changed_at, None)
+    assert resumed.row.disabled_because is None
+    # Nothing that happened before it was there was missed.
+    on_its_way = disabled.state_changed_at - timedelta(minutes=5)
+    assert resumed.missed_since == (on_its_way if before else disabled.created_at)
 
 
 async def test_a_removed_subscriber_is_nowhere(db: Database, author: Author) -> None:

@@ -17,6 +17,7 @@ from service.actions.running_job import JobKind
 from service.domain.jobs import JobState
 from service.domain.notifications.subscriber import SubscriberId
 from service.store.jobs import JobRow, find_job
+from service.store.member_events import list_events_since
 from tests.notification_rig import Notified, open_notified
 
 
@@ -55,6 +56,33 @@ async def test_what_is_wanted_of_a_time_is_delivered_once_more_in_order(notified
     # Another replay is another delivery of each.
     await replay(notified, subscriber, timedelta(hours=5))
     assert len(await notified.deliveries(subscriber)) == 6
+
+
+async def test_no_page_looks_at_more_than_so_many_whoevers_they_are(notified: Notified, module_database_url: str) -> None:
+    async with notified.database.transaction() as tx:
+        start = await tx.fetchval("select coalesce(max(id), 0) from member_events")
+    async with open_notified(module_database_url) as other:
+        for _ in range(5):
+            await other.happen()
+    mine = [await notified.happen() for _ in range(3)]
+
+    found, last, pages = [], start, 0
+    now = datetime.now(UTC)
+    async with notified.database.transaction() as tx:
+        while last is not None:
+            before = last
+            page = await list_events_since(
+                tx, last, now - timedelta(hours=1), now + timedelta(hours=1), notified.company, 2, most=3
+            )
+            found += [event.member_id for event in page.events]
+            last = page.last
+            if last is not None:
+                looked_at = await tx.fetchval("select count(*) from member_events where id > $1 and id <= $2", before, last)
+                assert 0 < looked_at <= 3
+                pages += 1
+
+    assert found == [told.member_id for told in mine]
+    assert pages == 3
 
 
 async def test_many_are_written_down_page_by_page(notified: Notified) -> None:

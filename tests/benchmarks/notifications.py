@@ -122,7 +122,8 @@ async def measure_one(url: str, contender: str, events: int) -> dict[str, float]
         database = await Database.connect(url, name="benchmark", size=8)
         async with database.transaction() as tx:
             now = await tx.fetchval("select clock_timestamp()")
-            told = [to_told(event) for event in await list_events_since(tx, 0, now - timedelta(days=1), now, None, events)]
+            page = await list_events_since(tx, 0, now - timedelta(days=1), now, None, events)
+            told = [to_told(event) for event in page.events]
         async with notifying(database, NotifierOptions(slots=Slots(), stop_within=timedelta())) as notifier:
             began, processor = await connection.fetchval("select clock_timestamp()"), time.process_time()
             for start in range(0, events, _BATCH):

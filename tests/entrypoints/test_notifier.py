@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 
 from service.actions.configure_subscriber import rotate_subscriber_secret
 from service.actions.find_webhook import SecretMissing
+from service.actions.notify_subscriber import Keys
 from service.actions.request_notifications import request_test, resend
 from service.actions.switch_subscriber import pause_subscriber, resume_subscriber
 from service.clients.notification_sender import SendLimits
@@ -23,8 +25,9 @@ from service.domain.notifications.delivery import DeliveryId, DeliveryState
 from service.domain.notifications.slots import Slots
 from service.domain.notifications.subscriber import DisabledBecause, SubscriberId, SubscriberState
 from service.store.admin_events import list_admin_events
-from service.store.deliveries import AttemptRow, DeliveryRow, list_attempts, list_deliveries
+from service.store.deliveries import AttemptRow, DeliveryRow, list_attempts, list_deliveries, measure_deliveries
 from service.store.secret_grants import revoke_secret
+from service.store.subscriber_secrets import SigningSecret
 from service.store.subscribers import SubscriberRow, show_subscriber
 from service.telemetry.metric_names import NOTIFICATION_DURATION, NOTIFICATIONS_ENDED, SUBSCRIBERS_DISABLED, Stage
 from service.telemetry.metrics import Metrics
@@ -336,6 +339,42 @@ async def test_a_test_is_signed_tried_once_and_says_nothing_of_the_subscriber(no
     assert sent.event["data"].keys() == {"subscriberId", "companyId", "requestedAt"}
     assert (delivery.state is DeliveryState.DELIVERED) is (status == 200)
     assert (await subscriber(notified, subscriber_id)).failing_since is None
+
+
+async def test_a_test_goes_before_what_waits_and_makes_nothing_overdue_for_longer(notified: Notified) -> None:
+    async with receiving() as receiver:
+        subscriber_id = await notified.subscribe(receiver.url)
+        await notified.tell(*[await notified.happen() for _ in range(5)])
+        await notified.fetch("update deliveries set due_at = due_at - interval '1 hour' returning 1")
+        async with notified.database.transaction() as tx:
+            waits = (await measure_deliveries(tx, 100)).overdue
+            await request_test(tx, notified.author, subscriber_id)
+            waits_now = (await measure_deliveries(tx, 100)).overdue
+        async with notifying(notified.database, replace(QUICK, slots=Slots(each=1))):
+            await until_ended(notified, subscriber_id)
+
+    assert receiver.sent[0].event["type"] == "SUBSCRIBER_TEST"
+    assert len(receiver.sent) == 6
+    assert waits is not None
+    assert waits_now is not None
+    assert timedelta(hours=1) <= waits <= waits_now < timedelta(hours=2)
+
+
+async def test_a_secret_that_cannot_be_read_in_time_is_a_failed_attempt_that_says_so(notified: Notified) -> None:
+    release = threading.Event()
+
+    def open_secret(reference: str) -> str:
+        release.wait()
+        return SECRET
+
+    keys = Keys(open_secret, within=timedelta(seconds=0.05))
+    secret = SigningSecret(subscriber_id=SubscriberId(uuid4()), reference=REFERENCE, revoked=False)
+    try:
+        found = await asyncio.wait_for(keys.of([secret]), WITHIN)
+    finally:
+        release.set()
+
+    assert found == ([], [f"{REFERENCE} could not be read within 0.05 s"])
 
 
 async def test_order_per_member_holds_however_often_an_attempt_fails(notified: Notified) -> None:

@@ -11,9 +11,22 @@ on conflict do nothing
 returning subscriber_id, member_id, in_order;
 
 -- name: insert_test
--- A delivery about nobody.
+-- A delivery about nobody, due just before all that is: somebody waits for it, and nothing is overdue for longer than it was.
 insert into deliveries (subscriber_id, replay_id, in_order, state, due_at, correlation_id, traceparent)
-values ($1, $2, false, 'pending', clock_timestamp(), $3, $4)
+values (
+    $1, $2, false, 'pending',
+    least(
+        clock_timestamp(),
+        (
+            select d.due_at - interval '1 millisecond'
+            from deliveries d
+            where d.subscriber_id = $1 and d.state = 'pending'
+            order by d.due_at
+            limit 1
+        )
+    ),
+    $3, $4
+)
 returning id;
 
 -- name: let_go

@@ -16,13 +16,17 @@ from unnest(
     changed_fields, plan, starts_at, expires_at, before, after, actor, correlation_id, traceparent
 );
 
+-- name: find_events_end
+-- The $2-th version after $1, nothing where there are not so many: pages are bounded by ids, whosever they are and of when.
+select id from member_events where id > $1 order by id limit 1 offset $2 - 1;
+
 -- name: list_events_since
--- Past versions by the order of their writing, which for one member is that of its versions.
+-- Past versions by the order of their writing, which for one member is that of its versions; after $1 and up to $6.
 select
     id, member_id, version, company_id, connection_id, external_id, occurred_at, reason_code, previous_state, new_state,
     changed_fields, plan, starts_at, expires_at, correlation_id, traceparent
 from member_events
-where id > $1 and occurred_at >= $2 and occurred_at < $3 and ($4::uuid is null or company_id = $4)
+where id > $1 and id <= $6 and occurred_at >= $2 and occurred_at < $3 and ($4::uuid is null or company_id = $4)
 order by id
 limit $5;
 

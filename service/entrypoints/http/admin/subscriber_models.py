@@ -153,7 +153,7 @@ class ResumedSubscriber(Subscriber):
     """The same after it was resumed."""
 
     missed_since: datetime | None = Field(
-        description="It was disabled: nothing that happened since then was kept for it, and a replay since then brings it."
+        description="It was disabled, and may have missed what happened since then; a replay since then brings it."
     )
 
 

@@ -177,7 +177,8 @@ async def pause(subscriber_id: UUID, principal: Administrator, once: Once) -> Re
 async def resume(subscriber_id: UUID, principal: Administrator, once: Once) -> Response:
     """Call a paused or disabled subscriber again, with what waits for it first.
 
-    Where it was disabled `missedSince` says since when nothing was kept for it: a replay since then brings that.
+    Where it was disabled `missedSince` says since when it may have missed something, up to five minutes before that: a replay
+    since then brings it.
     """
 
     async def work(tx: Tx) -> Reply:

@@ -183,7 +183,7 @@ async def test_it_is_paused_and_resumed_and_a_disabled_one_says_what_it_missed(a
     assert (resumed.json()["state"], resumed.json()["missedSince"]) == ("active", None)
     assert (disabled.json()["state"], disabled.json()["disabledBecause"]) == ("disabled", "gone")
     assert refused.status_code == 409
-    assert (back.json()["state"], back.json()["missedSince"]) == ("active", resumed.json()["stateChangedAt"])
+    assert (back.json()["state"], back.json()["missedSince"]) == ("active", resumed.json()["createdAt"])
     assert [event[0] for event in await audit(admin, tenant)][:3] == [
         "subscriber.resumed",
         "subscriber.resumed",
