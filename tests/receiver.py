@@ -114,6 +114,12 @@ async def _request(reader: asyncio.StreamReader) -> Sent:
     return Sent(path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
 
 
+async def _turns() -> None:
+    """Let the loop begin with whom it let in just now, and be done with whom it closed: it may end right after."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def receiving(answer: Callable[[Sent], Answer] | None = None, **options: Any) -> AsyncIterator[Receiver]:
     """A receiver on a port of its own."""
@@ -135,6 +141,8 @@ async def receiving(answer: Callable[[Sent], Answer] | None = None, **options: A
         yield receiver
     finally:
         server.close()
+        await _turns()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _turns()

@@ -169,11 +169,18 @@ async def test_who_wants_a_certificate_of_ours_breaks_off_after_the_handshake(ce
                 tls.do_handshake()
             writer.write(goes.read())
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
+    ended = asyncio.Event()
     listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
     async with listening:
         url = f"https://lists.example:{listening.sockets[0].getsockname()[1]}/"
         outcome = await send(url, resolver=answering(["127.0.0.1"]), ssl_context=trusting)
+        # The test's own loop may end right after it, and must leave no connection behind.
+        async with asyncio.timeout(30):
+            await ended.wait()
 
     assert outcome == Failed(ErrorClass.BROKEN, "lists.example broke off, or does not speak HTTP (ReadError)")
 

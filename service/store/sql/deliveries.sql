@@ -58,25 +58,23 @@ where s.state = 'active' and (s.wait_until is null or s.wait_until <= clock_time
 
 -- name: claim_deliveries
 -- Of each subscriber as many as it has slots, the longest due first; until the lease ends they are nobody else's.
--- Found once: looked for again beside each row that is claimed, there would be others.
-with due as materialized (
-    select longest.id
-    from unnest($1::uuid[], $2::integer[]) as free (subscriber_id, slots)
-    cross join lateral (
-        select d.id
-        from deliveries d
-        where d.subscriber_id = free.subscriber_id and d.state = 'pending' and d.due_at <= clock_timestamp()
-        order by d.due_at
-        limit free.slots
-        for update skip locked
-    ) longest
-)
+-- The array is found once: looked for again beside each row that is claimed, there would be others.
 update deliveries d set
     due_at = clock_timestamp() + $3::interval,
     claimed_at = clock_timestamp(),
     fence = fence + 1
-from due
-where d.id = due.id
+where d.id = any (array(
+    select longest.id
+    from unnest($1::uuid[], $2::integer[]) as free (subscriber_id, slots)
+    cross join lateral (
+        select due.id
+        from deliveries due
+        where due.subscriber_id = free.subscriber_id and due.state = 'pending' and due.due_at <= clock_timestamp()
+        order by due.due_at
+        limit free.slots
+        for update skip locked
+    ) longest
+))
 returning d.id, d.subscriber_id, d.member_id, d.version, d.replay_id, d.in_order, d.fence, d.attempts, d.attempts_of_round, d.correlation_id,
     d.traceparent, d.created_at;
 
