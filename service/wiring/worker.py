@@ -11,12 +11,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 import structlog
-from aio_pika.exceptions import AMQPError
-from aiormq.exceptions import ChannelInvalidStateError
-from faststream import FastStream
-from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker
-from faststream.specification import AsyncAPI
 
 from contracts.channels import JOBS, MEMBER_CHANGES, NOTIFICATIONS, TICKS, WEBHOOKS
 from service.actions.apply_changes import apply_changes
@@ -27,7 +22,6 @@ from service.actions.group_commit import GroupCommit
 from service.actions.journal_attempts import AttemptJournal
 from service.actions.run_job import JobOptions
 from service.actions.running_job import JobKinds
-from service.clients.amqp_connection import says_closed
 from service.domain.change import Change
 from service.domain.member import ConnectionId
 from service.domain.notifications.subscriber import Told
@@ -46,34 +40,27 @@ from service.entrypoints.loops.jobs_due import JobsDue
 from service.entrypoints.loops.notification_bindings import NotificationBindings
 from service.entrypoints.loops.notification_sweep import NotificationSweep
 from service.entrypoints.loops.notifier import Notifier, NotifierOptions
-from service.settings import Settings, SettingsError, load_settings, without_password
+from service.settings import Settings, load_settings, without_password
 from service.store.database import Database
 from service.telemetry.metric_names import CHANGES, Stage
 from service.telemetry.metrics import Metrics
-from service.telemetry.setup import open_tracing
 from service.telemetry.tracing import NO_TRACING, Tracing
+from service.wiring.consumption import Consumption
 from service.wiring.directories import add_default_directory
-from service.wiring.extensions import load_extensions, say_unusable
 from service.wiring.job_kinds import job_kinds
 from service.wiring.notifications import opened_notifier
 from service.wiring.resources import declared_topology, open_database
 from service.wiring.schedules import add_schedules, run_due
-from service.wiring.waiting import until_there
 
-__all__ = ["Worker", "worker_app"]
+__all__ = ["Worker", "worker_metrics"]
 
 _PREFETCH: Final = 500
 # The first two share a channel; each of the others has its own.
 _CHANGE_FAMILIES: Final = (MEMBER_CHANGES, WEBHOOKS)
 _FAMILIES: Final = (*_CHANGE_FAMILIES, JOBS, TICKS, NOTIFICATIONS)
-_QUEUES: Final = tuple(family.main.name for family in _FAMILIES)
 _JOB_SLOTS: Final = 4
-_WATCH_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 10
-_LOOK_SECONDS: Final = 2.0
 _CANCELLED_WITHIN_SECONDS: Final = 0.5
-# Of a stop: each ends what the one before it had left when the broker went away.
-_LEAVE_ATTEMPTS: Final = 3
 _DOCUMENTED_URL: Final = "amqp://rabbitmq:5672/"
 
 FindKinds: TypeAlias = Callable[[Settings, Database], JobKinds]
@@ -104,8 +91,7 @@ class Worker:
         self._notifications_db: Database | None = None
         self._kinds: JobKinds = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._started = False
-        self._metrics = metrics if metrics is not None else Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.NOTIFY))
+        self._metrics = metrics if metrics is not None else worker_metrics()
         self._find_kinds: FindKinds = find_kinds or partial(job_kinds, metrics=self._metrics)
         self._changes = GroupCommit(self._apply, most=_PREFETCH, metrics=self._metrics, tracing=tracing)
         self._attempts = AttemptJournal(self._database)
@@ -128,10 +114,10 @@ class Worker:
         self._mappings: LastKnown[WebhookMapping] = LastKnown(self._find_mapping, patient=True)
         # One channel for all, whose delivery tags are the order of arrival. Not the publishing one: what closes that one must not
         # cancel the handlers in flight.
-        self._channel = Channel(prefetch_count=_PREFETCH)
+        changes_channel = Channel(prefetch_count=_PREFETCH)
         self.broker.include_router(
             member_changes_router(
-                self.broker, self._changes, lone_handling, channel=self._channel, metrics=self._metrics, tracing=tracing
+                self.broker, self._changes, lone_handling, channel=changes_channel, metrics=self._metrics, tracing=tracing
             )
         )
         self.broker.include_router(
@@ -140,7 +126,7 @@ class Worker:
                 self._changes,
                 self._mappings.find,
                 lone_handling,
-                channel=self._channel,
+                channel=changes_channel,
                 metrics=self._metrics,
                 tracing=tracing,
             )
@@ -154,31 +140,36 @@ class Worker:
             tracing=tracing,
         )
         # One at a time: to claim a job takes a moment, and what else were fetched would keep other workers from it.
-        self._jobs_channel = Channel(prefetch_count=1)
+        jobs_channel = Channel(prefetch_count=1)
         self._jobs = JobConsumer(
-            self.broker, self._slots, lone_handling, channel=self._jobs_channel, metrics=self._metrics, tracing=tracing
+            self.broker, self._slots, lone_handling, channel=jobs_channel, metrics=self._metrics, tracing=tracing
         )
         self.broker.include_router(self._jobs.router)
         # One at a time: a second tick at the same moment finds nothing to do.
-        self._ticks_channel = Channel(prefetch_count=1)
+        ticks_channel = Channel(prefetch_count=1)
         self.broker.include_router(
-            ticks_router(
-                self.broker, self._run_due, lone_handling, channel=self._ticks_channel, metrics=self._metrics, tracing=tracing
-            )
+            ticks_router(self.broker, self._run_due, lone_handling, channel=ticks_channel, metrics=self._metrics, tracing=tracing)
         )
 
         self._notifications = GatherNotifications(self._enqueue, self._wake_notifier, most=_PREFETCH, tracing=tracing)
         # What waits for the database here keeps no change waiting.
-        self._notifications_channel = Channel(prefetch_count=_PREFETCH)
+        notifications_channel = Channel(prefetch_count=_PREFETCH)
         self.broker.include_router(
             notifications_router(
                 self.broker,
                 self._notifications,
                 lone_handling,
-                channel=self._notifications_channel,
+                channel=notifications_channel,
                 metrics=self._metrics,
                 tracing=tracing,
             )
+        )
+        self._consumption = Consumption(
+            self.broker,
+            {changes_channel: len(_CHANGE_FAMILIES), ticks_channel: 1, notifications_channel: 1},
+            self._jobs,
+            jobs_channel,
+            queues=tuple(family.main.name for family in _FAMILIES),
         )
 
     async def open(self) -> None:
@@ -226,7 +217,7 @@ class Worker:
         """Take no more, finish what is in flight within the grace period, and give back the rest and the jobs."""
         # First, or it would take jobs only to give them back.
         await self._jobs.stop()
-        await asyncio.gather(self._leave_broker(), self._slots.stop(), self._stop_notifier())
+        await asyncio.gather(self._consumption.leave(), self._slots.stop(), self._stop_notifier())
         await self.close()
 
     async def close(self) -> None:
@@ -263,7 +254,7 @@ class Worker:
             found["database"] = "away"
         elif not all(one.available for one in (self._changes, self._attempts, self._mappings, self._notifications)):
             found["database"] = "away; holding the messages in flight"
-        if not await self._consuming():
+        if not await self._consumption.complete():
             found["broker"] = "not consuming"
         return found
 
@@ -312,82 +303,34 @@ class Worker:
             raise RuntimeError("the worker was not opened")
         return self._jobs_db
 
-    async def _consume(self) -> None:
-        # FastStream makes a second channel where two ask for one at once: until it has consumed nobody else may ask.
-        self._started = False
-        if self._settings is None:
-            raise RuntimeError("the worker was not opened")
-        where = without_password(self._settings.rabbitmq_url.get_secret_value())
-        async with self._jobs.lock:
-            await until_there("the broker", where, self._start_broker)
-            self._jobs.begun()
-        self._started = True
-        _log.info("worker takes messages", queues=_QUEUES)
-
-    async def _start_broker(self) -> None:
-        try:
-            await self.broker.start()
-        except BaseException:
-            # Half of it may be there, and come back with the connection beside what the next attempt makes.
-            await self._leave_broker()
-            raise
-
-    async def _leave_broker(self) -> None:
-        """Stop consuming, whatever becomes of the broker meanwhile: FastStream leaves off where a consumer cannot say so."""
-        for attempts_left in reversed(range(_LEAVE_ATTEMPTS)):
-            try:
-                await self.broker.stop()
-            except (ExceptionGroup, AMQPError, RuntimeError, OSError) as error:
-                if not _says_that_the_broker_is_away(error) or not attempts_left:
-                    raise
-            else:
-                return
-
-    async def _consuming(self) -> bool:
-        """Whether the broker still has all our consumers: it drops one with its queue, and the connection looks well."""
-        if not self._started:
-            return False
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                if not await self.broker.ping(_LOOK_SECONDS):
-                    return False
-                takes_jobs = self._jobs.paused or await self._consumers(self._jobs_channel) == 1
-                for channel in (self._ticks_channel, self._notifications_channel):
-                    if await self._consumers(channel) != 1:
-                        return False
-                return takes_jobs and await self._consumers(self._channel) == len(_CHANGE_FAMILIES)
-        except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, IncorrectState):
-            return False
-
-    async def _consumers(self, channel: Channel) -> int:
-        robust = await self.broker.config.channel_manager.get_channel(channel)
-        return len((await robust.get_underlay_channel()).consumers)
-
     async def _watch_backlog(self) -> None:
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
         url = self._settings.rabbitmq_url.get_secret_value()
         await BacklogWatch(self._database(), url, _FAMILIES, self._metrics, name="worker").run()
 
+    async def _consume(self) -> None:
+        await self._consumption.begin(self._broker_place())
+
     async def _watch(self) -> None:
-        """Consume anew where the broker dropped the consumer of a connection that lives; FastStream would never notice."""
+        await self._consumption.watch(self._broker_place(), self._declare_anew)
+
+    async def _declare_anew(self) -> None:
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
-        missing = False
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            was_missing, missing = missing, await self.broker.ping(_LOOK_SECONDS) and not await self._consuming()
-            # A connection that has just come back is taking up its consumers by itself: it has lost them when it still lacks them.
-            if not (was_missing and missing):
-                continue
-            _log.warning("the broker dropped the consumer, declaring its queue anew", queues=_QUEUES)
-            self._started = missing = False
-            async with self._jobs.lock:
-                await self._leave_broker()
-            await declared_topology(self._settings)
-            if self._bindings is not None:
-                self._bindings.bind_again()
-            await self._consume()
+        await declared_topology(self._settings)
+        if self._bindings is not None:
+            self._bindings.bind_again()
+
+    def _broker_place(self) -> str:
+        if self._settings is None:
+            raise RuntimeError("the worker was not opened")
+        return without_password(self._settings.rabbitmq_url.get_secret_value())
+
+
+def worker_metrics() -> Metrics:
+    """What a worker counts by itself, where no process exposes it."""
+    return Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS, Stage.NOTIFY))
 
 
 def _job_options(settings: Settings | None) -> JobOptions:
@@ -398,12 +341,6 @@ def _job_options(settings: Settings | None) -> JobOptions:
     return replace(options, stop_within=min(options.stop_within, timedelta(seconds=settings.shutdown_grace_seconds / 2)))
 
 
-def _says_that_the_broker_is_away(error: Exception) -> bool:
-    if isinstance(error, ExceptionGroup):
-        return all(_says_that_the_broker_is_away(one) for one in error.exceptions)
-    return isinstance(error, AMQPError | OSError) or says_closed(error)
-
-
 def _say_closed(_: object, error: BaseException | None = None) -> None:
     if error is not None and not isinstance(error, asyncio.CancelledError):
         _log.warning("the broker's connection ended, what was in flight comes again", reason=type(error).__name__)
@@ -411,34 +348,3 @@ def _say_closed(_: object, error: BaseException | None = None) -> None:
 
 def _say_reconnected(_: object) -> None:
     _log.info("the broker's connection is back")
-
-
-def worker_app() -> FastStream:
-    """The worker as a FastStream application, for `faststream run --factory` and `faststream docs gen --factory`.
-
-    Documentation needs no environment; a run without one raises SettingsError as it starts.
-    """
-    try:
-        settings = load_settings()
-    except SettingsError:
-        settings = None
-    extensions = load_extensions()
-    say_unusable(extensions.unusable)
-    tracing = open_tracing(settings) if settings is not None else NO_TRACING
-    metrics = Metrics((Stage.MESSAGES, Stage.APPLY, Stage.JOBS))
-    worker = Worker(settings, metrics, tracing, find_kinds=partial(job_kinds, metrics=metrics, extensions=extensions))
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        try:
-            async with worker.lifespan():
-                yield
-        finally:
-            tracing.close()
-
-    return FastStream(
-        worker.broker,
-        lifespan=lifespan,
-        logger=None,
-        specification=AsyncAPI(title="Rollcall worker", description="What the worker consumes.", version="1.0.0"),
-    )

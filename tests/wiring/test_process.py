@@ -11,8 +11,8 @@ import pytest
 from service.actions.group_commit import GroupCommit
 from service.entrypoints.loops.relay import Relay
 from service.settings import SettingsError, load_settings
+from service.wiring.consumption import Consumption
 from service.wiring.process import Process, Role
-from service.wiring.worker import Worker
 from tests.service_rig import clean_broker
 
 
@@ -21,7 +21,7 @@ def process(database_url: str, rabbitmq_url: str, *roles: Role) -> Process:
 
 
 @pytest.mark.parametrize(
-    ("part", "method"), [(GroupCommit, "run"), (Worker, "_watch"), (Relay, "_listen")], ids=["group commit", "watch", "relay"]
+    ("part", "method"), [(GroupCommit, "run"), (Consumption, "watch"), (Relay, "_listen")], ids=["group commit", "watch", "relay"]
 )
 async def test_a_background_task_that_fails_ends_the_process(
     part: type, method: str, database_url: str, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
