@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
 from service.actions.stage_snapshot import Keep, Meaning, Staged, check_held, stage_snapshot
@@ -20,6 +20,7 @@ from service.store.sync_delta import (
     compare_kept,
     count_delta,
     count_unlisted_removals,
+    digest_members,
     discard_delta,
     drop_absent,
     drop_those_present,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from service.store.database import Database, Tx
 
 __all__ = ["Compared", "Comparison", "compare_directory", "discard_comparison"]
+
+# One kept record of so many members: to look it up costs what it costs to read as many members through.
+_FEW: Final = 8
 
 _Delta: TypeAlias = dict[Difference, DeltaCount]
 
@@ -149,7 +153,9 @@ async def discard_comparison(db: Database, job: RunningJob) -> None:
 
 async def _stage(db: Database, job: RunningJob, source: Source, comparison: Comparison, keep: Keep) -> Staged:
     since = None if keep is Keep.NOTHING else comparison.since
-    return await stage_snapshot(db, job, source, comparison.meaning, comparison.connection_id, keep=keep, since=since)
+    return await stage_snapshot(
+        db, job, source, comparison.meaning, comparison.connection_id, keep=keep, since=since, began_at=comparison.began_at
+    )
 
 
 async def _differences(db: Database, job: RunningJob, comparison: Comparison, first: Staged) -> _Delta:
@@ -157,8 +163,9 @@ async def _differences(db: Database, job: RunningJob, comparison: Comparison, fi
     async with db.transaction() as tx:
         await job.hold(tx)
         if first.held.kept:
-            await compare_kept(tx, job.id, comparison.connection_id, REMOVAL_HASH)
-        if absence_counts:
+            few = first.seen is not None and first.held.kept * _FEW < first.seen.members
+            await compare_kept(tx, job.id, comparison.connection_id, REMOVAL_HASH, few=few)
+        if absence_counts and not await _all_present(tx, comparison, first):
             await find_absent(tx, job.id, comparison.connection_id, comparison.began_at)
         await check_held(tx, job, 1, first.held)
         delta = await count_delta(tx, job.id)
@@ -174,6 +181,13 @@ async def _differences(db: Database, job: RunningJob, comparison: Comparison, fi
         await pair_by_national_id(tx, job.id, comparison.company_id, comparison.connection_id, comparison.began_at)
         await unpair_those_present(tx, job.id, 1)
         return await count_delta(tx, job.id)
+
+
+async def _all_present(tx: Tx, comparison: Comparison, first: Staged) -> bool:
+    """Whether everybody is named who could be absent, without looking for each of them; what changed meanwhile makes it doubt."""
+    if first.seen is None:
+        return False
+    return await digest_members(tx, comparison.connection_id, comparison.began_at, first.seed) == first.seen
 
 
 async def _guard(tx: Tx, job: RunningJob, comparison: Comparison, removals: int, *, source_is_empty: bool) -> Held | None:

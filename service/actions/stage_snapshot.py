@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from time import monotonic
@@ -25,6 +26,7 @@ from service.store.bulk import write_for_now
 from service.store.sync_pages import (
     Held,
     ReadPage,
+    Sightings,
     compare_page,
     count_keys,
     count_pages,
@@ -89,6 +91,9 @@ class Staged:
 
     reading: Reading
     held: Held
+    # Whom it names of those who could be absent, and the seed of that; None where nobody was looked up.
+    seen: Sightings | None
+    seed: int
 
 
 async def stage_snapshot(
@@ -100,6 +105,7 @@ async def stage_snapshot(
     *,
     keep: Keep,
     since: datetime | None,
+    began_at: datetime,
 ) -> Staged:
     """One reading of the source; raises its errors, Retry errors (the database lost it, too) and StopJob.
 
@@ -109,17 +115,20 @@ async def stage_snapshot(
     reading = 2 if keep is Keep.NOTHING else 1
     pages = records = kept = 0
     tally = Tally()
+    seen, seed = Sightings(), secrets.randbits(63)
     first_count: int | None = None
     last_count: int | None = None
     began = monotonic()
 
     async def settle(page: MappedPage) -> None:
-        nonlocal kept
+        nonlocal kept, seen
         async with db.transaction() as tx:
             # Another worker that took the job over counts what is here.
             await job.hold(tx)
             await write_for_now(tx)
-            kept += await _settle(tx, job, connection_id, meaning, page, keep)
+            settled = await _settle(tx, job, connection_id, meaning, page, keep, began_at=began_at, seed=seed)
+        kept += settled.kept
+        seen += settled.seen
 
     # While the database looks pages through, the next ones are mapped.
     async with SideBySide(1) as steps, aclosing(source.pages(since)) as read:
@@ -161,6 +170,8 @@ async def stage_snapshot(
             newest_update=tally.newest_update,
         ),
         held,
+        seen if keep is Keep.NEWS else None,
+        seed,
     )
 
 
@@ -172,12 +183,31 @@ async def check_held(tx: Tx, job: RunningJob, reading: int, held: Held) -> None:
         raise Unavailable(SNAPSHOT_LOST)
 
 
-async def _settle(tx: Tx, job: RunningJob, connection_id: ConnectionId, meaning: Meaning, page: MappedPage, keep: Keep) -> int:
-    """Note a page, and keep what is to be kept of it; answers how many records that are."""
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What came of a page: how many of its records are kept, and whom it names."""
+
+    kept: int
+    seen: Sightings = field(default_factory=Sightings)
+
+
+async def _settle(
+    tx: Tx,
+    job: RunningJob,
+    connection_id: ConnectionId,
+    meaning: Meaning,
+    page: MappedPage,
+    keep: Keep,
+    *,
+    began_at: datetime,
+    seed: int,
+) -> _Settled:
+    """Note a page, and keep what is to be kept of it."""
     versions = _versions(meaning.version_kind, page)
     keyless = [place for place, key in enumerate(page.external_ids) if key is None]
     keyed = [place for place, key in enumerate(page.external_ids) if key is not None] if keyless else range(len(page.external_ids))
     kept: Sequence[int] = ()
+    seen = Sightings()
     if keyed:
         read = ReadPage(
             [key for key in page.external_ids if key is not None],
@@ -186,7 +216,8 @@ async def _settle(tx: Tx, job: RunningJob, connection_id: ConnectionId, meaning:
         )
         match keep:
             case Keep.NEWS:
-                kept = [keyed[place] for place in await compare_page(tx, job.id, connection_id, read, REMOVAL_HASH)]
+                found = await compare_page(tx, job.id, connection_id, read, REMOVAL_HASH, began_at=began_at, seed=seed)
+                kept, seen = [keyed[place] for place in found.places], found.seen
             case Keep.EVERYTHING:
                 await insert_page(tx, job.id, 1, read, with_hashes=True)
                 kept = keyed
@@ -195,11 +226,11 @@ async def _settle(tx: Tx, job: RunningJob, connection_id: ConnectionId, meaning:
             case _:
                 assert_never(keep)
     if keep is Keep.NOTHING:
-        return 0
+        return _Settled(0)
     staged = [_staged(meaning, page, versions, place) for place in (*kept, *keyless)]
     if staged:
         await copy_into_staging(tx, job.id, staged)
-    return len(staged)
+    return _Settled(len(staged), seen)
 
 
 async def _settle_keys(db: Database, job: RunningJob, reading: int, held: Held) -> tuple[int, Held]:

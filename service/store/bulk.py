@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["SLOW_SECONDS", "plan_as_it_is", "plan_for_bulk", "sample_little", "write_for_now"]
+__all__ = ["SLOW_SECONDS", "plan_as_it_is", "plan_by_keys", "plan_for_bulk", "plan_once", "sample_little", "write_for_now"]
 
 # A million rows take seconds on a calm machine.
 SLOW_SECONDS: Final = 900.0
@@ -15,6 +15,8 @@ _SETTINGS: Final = {
     # Off for everybody else (PREFER_INDEXES), who looks rows up by their keys.
     "enable_seqscan": "on",
     "enable_bitmapscan": "on",
+    "enable_hashjoin": "on",
+    "enable_mergejoin": "on",
     # Never worth it here, and minutes where the planner takes a filled table for an empty one.
     "enable_nestloop": "off",
     "work_mem": "'64MB'",
@@ -34,6 +36,16 @@ async def plan_for_bulk(tx: Tx) -> None:
 async def plan_as_it_is(tx: Tx) -> None:
     """For a statement that reads a table without an index: that is forbidden, and makes its plan look dear."""
     await tx.execute("set local jit = off")
+
+
+async def plan_by_keys(tx: Tx) -> None:
+    """Until the transaction ends, look each row up by its key, whatever the server thinks how many there are."""
+    await tx.execute("set local jit = off; set local enable_hashjoin = off; set local enable_mergejoin = off")
+
+
+async def plan_once(tx: Tx) -> None:
+    """Until the transaction ends, use the plan that fits any arguments from the first call on, instead of five others before it."""
+    await tx.execute("set local plan_cache_mode = force_generic_plan")
 
 
 async def write_for_now(tx: Tx) -> None:

@@ -10,8 +10,9 @@ from uuid import UUID
 from service.domain.directories.delta import Difference
 from service.domain.jobs import JobId
 from service.domain.member import CompanyId, ConnectionId
-from service.store.bulk import SLOW_SECONDS, plan_as_it_is, plan_for_bulk, sample_little
+from service.store.bulk import SLOW_SECONDS, plan_as_it_is, plan_by_keys, plan_for_bulk, sample_little
 from service.store.queries import queries
+from service.store.sync_pages import Sightings
 
 if TYPE_CHECKING:
     from service.store.database import Tx
@@ -23,6 +24,7 @@ __all__ = [
     "compare_kept",
     "count_delta",
     "count_unlisted_removals",
+    "digest_members",
     "discard_delta",
     "drop_absent",
     "drop_those_present",
@@ -79,10 +81,20 @@ async def analyze_delta(tx: Tx) -> None:
     await tx.execute(_SQL["analyze_delta"].sql, timeout=SLOW_SECONDS)
 
 
-async def compare_kept(tx: Tx, job_id: JobId, connection_id: ConnectionId, removal_hash: bytes) -> None:
-    """Find where the kept records and the connection's members differ: by the members' keys, of which there may be a few or all."""
-    await plan_as_it_is(tx)
+async def compare_kept(tx: Tx, job_id: JobId, connection_id: ConnectionId, removal_hash: bytes, *, few: bool) -> None:
+    """Find where the kept records and the connection's members differ: by the members' keys, of which there may be `few` or all."""
+    # After a first import the server takes many members for few until it has counted them, and reads them all through.
+    await (plan_by_keys(tx) if few else plan_as_it_is(tx))
     await tx.execute(_SQL["compare_kept"].sql, job_id, connection_id, removal_hash, timeout=SLOW_SECONDS)
+
+
+async def digest_members(tx: Tx, connection_id: ConnectionId, began_at: datetime, seed: int) -> Sightings:
+    """Everybody whom a snapshot that began then could call absent, to be compared with whom it names."""
+    await plan_for_bulk(tx)
+    record = await tx.fetchrow(_SQL["digest_members"].sql, connection_id, began_at, seed, timeout=SLOW_SECONDS)
+    if record is None:
+        raise RuntimeError("an aggregate has one row")
+    return Sightings(**record)
 
 
 async def find_absent(tx: Tx, job_id: JobId, connection_id: ConnectionId, began_at: datetime) -> None:

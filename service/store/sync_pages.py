@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from service.domain.jobs import JobId
 from service.domain.member import ConnectionId
 from service.domain.source_hash import HASH_BYTES
-from service.store.bulk import SLOW_SECONDS, plan_for_bulk
+from service.store.bulk import SLOW_SECONDS, plan_for_bulk, plan_once
 from service.store.queries import queries
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Held",
+    "PageFindings",
     "ReadPage",
+    "Sightings",
     "compare_page",
     "count_keys",
     "count_pages",
@@ -62,6 +65,30 @@ class Held:
     kept: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """A set of members: how many, and the exclusive or of their keys' hashes, so that sets are compared without their members.
+
+    Two sets with one digest are the same, but for one chance in 2^64 for each comparison: the seed is new for each reading, so
+    nobody can choose keys that meet it.
+    """
+
+    members: int = 0
+    digest: int = 0
+
+    def __add__(self, other: Sightings) -> Sightings:
+        """Both sets, which must not have a member in common: one that is in both is in neither, and counts twice."""
+        return Sightings(self.members + other.members, self.digest ^ other.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class PageFindings:
+    """The places, from 0, of the records that are not what is remembered, and whom the page names who could be absent."""
+
+    places: Sequence[int]
+    seen: Sightings
+
+
 async def discard_pages(tx: Tx, job_id: JobId) -> None:
     """Forget what this job has read, and those whose job does not run any more."""
     await plan_for_bulk(tx)
@@ -74,10 +101,17 @@ async def insert_page(tx: Tx, job_id: JobId, reading: int, page: ReadPage, *, wi
     await tx.execute(_SQL["insert_page"].sql, job_id, reading, page.joined_keys, hashes, versions)
 
 
-async def compare_page(tx: Tx, job_id: JobId, connection_id: ConnectionId, page: ReadPage, removal_hash: bytes) -> list[int]:
-    """Note a page of the first reading, and answer at which of its places, from 0, what it says is not what is remembered."""
-    arguments = (job_id, connection_id, page.joined_keys, page.joined_hashes, page.versions, removal_hash)
-    return [place - 1 for (place,) in await tx.fetch(_SQL["compare_page"].sql, *arguments)]
+async def compare_page(
+    tx: Tx, job_id: JobId, connection_id: ConnectionId, page: ReadPage, removal_hash: bytes, *, began_at: datetime, seed: int
+) -> PageFindings:
+    """Note a page of the first reading, and find in it what is not what is remembered, and who is there."""
+    # A plan for these very keys is made anew for each page, and reads all members through where they are not very many.
+    await plan_once(tx)
+    arguments = (job_id, connection_id, page.joined_keys, page.joined_hashes, page.versions, removal_hash, began_at, seed)
+    record = await tx.fetchrow(_SQL["compare_page"].sql, *arguments)
+    if record is None:
+        raise RuntimeError("an aggregate has one row")
+    return PageFindings([place - 1 for place in record["places"] or ()], Sightings(record["members"], record["digest"]))
 
 
 async def count_pages(tx: Tx, job_id: JobId, reading: int) -> Held:

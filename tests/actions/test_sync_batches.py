@@ -16,7 +16,7 @@ from service.domain.change import Change
 from service.domain.errors import Unavailable
 from service.domain.jobs import JobState
 from service.domain.outcome import Result
-from service.store.sync_pages import compare_page
+from service.store.sync_pages import PageFindings, compare_page
 from tests.directory_rig import Upstream
 from tests.sync_rig import OPTIONS, Syncs, counts, open_syncs
 
@@ -71,9 +71,9 @@ async def test_new_members_are_applied_in_several_batches_at_once(syncs: Syncs, 
 async def test_small_pages_are_looked_through_together_up_to_a_limit(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
 
-    async def compare(tx: Any, job: Any, connection: Any, page: Any, removal: bytes) -> list[int]:
+    async def compare(tx: Any, job: Any, connection: Any, page: Any, removal: bytes, **given: Any) -> PageFindings:
         looked.append(len(page.keys))
-        return await compare_page(tx, job, connection, page, removal)
+        return await compare_page(tx, job, connection, page, removal, **given)
 
     monkeypatch.setattr(stage_snapshot, "compare_page", compare)
     await syncs.sync()

@@ -10,13 +10,16 @@ import asyncpg
 import pytest
 
 from deploy.local_stack.databases import in_thread
-from service.domain.member import MemberId
+from service.domain.directories.delta import Difference
+from service.domain.jobs import JobId
+from service.domain.member import ConnectionId, MemberId
 from service.store import sync_delta, sync_pages, sync_staging
 from service.store.bulk import plan_as_it_is, plan_for_bulk
 from service.store.database import PREFER_INDEXES
 from service.store.members import MEMBER_COLUMNS
 from service.store.queries import REGISTRY
-from service.store.sync_pages import ReadPage
+from service.store.sync_delta import compare_kept, count_delta
+from service.store.sync_pages import ReadPage, compare_page
 from tests.apply_rig import Books, open_books
 
 # Their queries are known once they are loaded.
@@ -145,9 +148,13 @@ from (
 group by reading, page;
 update members set source_hash = '\\x{SAME.hex()}';
 """
+READ_OF_MEMBERS = (
+    "select seq_tup_read as through, idx_tup_fetch as by_index from pg_stat_xact_user_tables where relid = 'members'::regclass"
+)
 BULK: list[tuple[tuple[str, str], list[Any]]] = [
     (("sync_pages", "count_keys"), [JOB, 1]),
     (("sync_pages", "count_pages"), [JOB, 1]),
+    (("sync_delta", "digest_members"), [CONNECTION, BEGAN, 42]),
     (("sync_delta", "find_absent"), [JOB, CONNECTION, BEGAN]),
     (("sync_delta", "count_delta"), [JOB]),
     (("sync_delta", "pair_by_national_id"), [JOB, COMPANY, CONNECTION, BEGAN]),
@@ -205,19 +212,49 @@ async def test_a_comparison_with_200_000_reads_each_table_once_and_loops_nowhere
     assert join["Actual Rows"] == MANY // 10
 
 
-async def test_a_page_of_1_000_is_compared_by_the_keys_of_its_records(connection: Any) -> None:
-    page = ReadPage([f"ext-{n}" for n in range(0, MANY, MANY // 1000)], [SAME] * 999 + [OTHER])
-    arguments = [JOB, CONNECTION, page.joined_keys, page.joined_hashes, None, b"gone"]
+async def test_a_few_kept_records_are_looked_up_though_the_server_has_not_counted_the_members_yet(connection: Any) -> None:
+    few = 500
     transaction = connection.transaction()
     await transaction.start()
     for name, value in PREFER_INDEXES.items():
         await connection.execute(f"set local {name} = {value}")
-    compared = f"explain (analyze, buffers, format json) {REGISTRY['sync_pages', 'compare_page'].sql}"
-    ((document,),) = await connection.fetch(compared, *arguments)
+    # As after a first import: it takes the connection's members for a thousand.
+    await connection.execute("delete from pg_statistic where starelid = 'members'::regclass")
+    await connection.execute(
+        f"""
+        insert into sync_staging (job_id, external_id, source_hash, content)
+        select '{JOB}', 'ext-' || n, '\\x{OTHER.hex()}', '\\x7b7d' from generate_series(1, {MANY} - 1, {MANY // few}) n
+        """
+    )
+    await connection.execute("analyze sync_staging")
+    before = await connection.fetchrow(READ_OF_MEMBERS)
+    await compare_kept(connection, JobId(JOB), ConnectionId(CONNECTION), b"gone", few=True)
+    after = await connection.fetchrow(READ_OF_MEMBERS)
+    found = await count_delta(connection, JobId(JOB))
     await transaction.rollback()
-    (explained,) = json.loads(document)
-    assert not [plan for plan in nodes(explained["Plan"]) if plan["Node Type"] == "Seq Scan"]
-    assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 20_000
+    assert found[Difference.UPDATED].records == few
+    assert after["through"] == before["through"]
+    assert after["by_index"] - before["by_index"] == few
+
+
+async def test_a_page_of_4_000_is_compared_by_the_keys_of_its_records_from_the_first_on(connection: Any) -> None:
+    size, pages = 4000, 7
+    page = ReadPage([f"ext-{n}" for n in range(0, MANY, MANY // size)], [SAME] * (size - 1) + [OTHER])
+    transaction = connection.transaction()
+    await transaction.start()
+    for name, value in PREFER_INDEXES.items():
+        await connection.execute(f"set local {name} = {value}")
+    # As after a first import: it takes the connection's members for a thousand.
+    await connection.execute("delete from pg_statistic where starelid = 'members'::regclass")
+    before = await connection.fetchrow(READ_OF_MEMBERS)
+    for _ in range(pages):
+        found = await compare_page(connection, JobId(JOB), ConnectionId(CONNECTION), page, b"gone", began_at=BEGAN, seed=42)
+        assert found.seen.members == size
+    after = await connection.fetchrow(READ_OF_MEMBERS)
+    await transaction.rollback()
+    assert after["through"] == before["through"]
+    # The server plans the first five anew, for their very keys, and would read all members for each.
+    assert after["by_index"] - before["by_index"] == pages * size
 
 
 async def test_plans_made_while_the_tables_were_empty_do_not_read_them_through_later(database_url: str) -> None:

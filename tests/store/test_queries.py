@@ -51,7 +51,7 @@ from service.store.subscribers import DisabledSubscriber, ListenerRow, Subscribe
 from service.store.sync_delta import DeltaCount, DeltaRow
 from service.store.sync_entries import SyncEntry
 from service.store.sync_log import BegunSync, SyncLogRow
-from service.store.sync_pages import Held
+from service.store.sync_pages import Held, Sightings
 from service.store.webhook_secrets import WebhookSecret
 from service.store.webhooks import WebhookRow
 
@@ -159,6 +159,7 @@ BY_NAME: dict[tuple[str, str], Any] = {
     ("subscribers", "show_subscriber"): SubscriberRow,
     ("sweeps", "list_missed_events"): PastEvent,
     ("sync_delta", "count_delta"): DeltaCount,
+    ("sync_delta", "digest_members"): Sightings,
     ("sync_delta", "read_delta"): DeltaRow,
     ("sync_entries", "list_entries"): SyncEntry,
     ("sync_log", "begin_sync"): BegunSync,
@@ -203,7 +204,7 @@ COLUMNS: dict[tuple[str, str], dict[str, str]] = {
     },
     ("retention", "list_outdated_syncs"): {"id": "uuid"},
     ("retention", "list_unscanned_companies"): {"id": "uuid"},
-    ("sync_pages", "compare_page"): {"place": "int4"},
+    ("sync_pages", "compare_page"): {"places": "int4[]", "members": "int8", "digest": "int8"},
     ("jobs", "list_run_slots"): {"schedule_id": "uuid"},
     ("jobs", "lock_due_jobs"): JOB_FACTS,
     ("jobs", "lock_job"): JOB_FACTS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,10 +12,13 @@ import pytest
 
 from service.domain.jobs import JobId
 from service.domain.member import ConnectionId
-from service.store.database import Database
+from service.store.database import Database, Tx
+from service.store.sync_delta import digest_members
 from service.store.sync_pages import (
     Held,
+    PageFindings,
     ReadPage,
+    Sightings,
     compare_page,
     count_keys,
     count_pages,
@@ -74,11 +78,68 @@ async def database(module_database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+# By the fixture's clock the members were last told of before it.
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+SEED = 42
+
+
+async def compared(tx: Tx, page: ReadPage, began_at: datetime = LATER) -> PageFindings:
+    return await compare_page(tx, JOB, CONNECTION, page, REMOVAL, began_at=began_at, seed=SEED)
+
+
 async def differing(database: Database, copies: Sequence[Copy], *, versioned: bool = True) -> list[str]:
     page = ReadPage([c.key for c in copies], [c.source_hash for c in copies], [c.version for c in copies] if versioned else None)
     async with database.transaction() as tx:
-        places = await compare_page(tx, JOB, CONNECTION, page, REMOVAL)
-    return [copies[place].key for place in places]
+        found = await compared(tx, page)
+    return [copies[place].key for place in found.places]
+
+
+async def called(database: Database, *pages: str, began_at: datetime = LATER) -> Sightings:
+    """Whom pages of one-letter keys name of those who could be absent."""
+    seen = Sightings()
+    for page in pages:
+        async with database.transaction() as tx:
+            seen += (await compared(tx, ReadPage(list(page), [KNOWN] * len(page)), began_at)).seen
+    return seen
+
+
+async def complete(database: Database, seen: Sightings, began_at: datetime = LATER) -> bool:
+    async with database.transaction() as tx:
+        return await digest_members(tx, CONNECTION, began_at, SEED) == seen
+
+
+async def test_everybody_is_present_who_is_named_whatever_the_order_and_the_pages(database: Database) -> None:
+    for pages in (["abcde"], ["ed", "cba"], ["c", "adxyz", "efgb"]):
+        assert await complete(database, await called(database, *pages)), pages
+
+
+@pytest.mark.parametrize("pages", [["abcd"], ["abcdx"], ["abcdf"], ["abcdd"], ["abcd", "d"], ["abcdee"], ["abcde", "ab"]])
+async def test_who_is_named_not_at_all_or_twice_leaves_it_open(database: Database, pages: list[str]) -> None:
+    assert not await complete(database, await called(database, *pages))
+
+
+async def test_what_the_stream_does_meanwhile_leaves_it_open_or_is_no_matter(database: Database) -> None:
+    async with database.transaction() as tx:
+        began_at = await tx.fetchval("select clock_timestamp()")
+
+    async def touch(*keys: str) -> None:
+        async with database.transaction() as tx:
+            await tx.execute("update members set upstream_applied_at = clock_timestamp() where external_id = any ($1)", list(keys))
+
+    await touch("a")
+    # By the stream, since the snapshot began: whether the directory names it or not, it is not absent.
+    assert await complete(database, await called(database, "abcde", began_at=began_at), began_at)
+    assert await complete(database, await called(database, "bcde", began_at=began_at), began_at)
+    # One was named before it was touched, and another is absent: as many, and not the same.
+    seen = await called(database, "bcd", began_at=began_at)
+    await touch("b")
+    assert not await complete(database, seen, began_at)
+
+
+async def test_a_reading_s_digest_is_of_its_seed(database: Database) -> None:
+    seen = await called(database, "abcde")
+    async with database.transaction() as tx:
+        assert await digest_members(tx, CONNECTION, LATER, SEED + 1) != seen
 
 
 async def test_what_says_the_same_at_no_newer_version_is_not_news(database: Database) -> None:
@@ -141,7 +202,7 @@ async def test_of_a_key_that_comes_more_than_once_the_newest_record_stays(databa
         page = copies[first : first + 5]
         read = ReadPage([c.key for c in page], [c.source_hash for c in page], [c.version for c in page] if versioned else None)
         async with database.transaction() as tx:
-            places = await compare_page(tx, JOB, CONNECTION, read, REMOVAL)
+            places = (await compared(tx, read)).places
             rows = [
                 (page[p].key, page[p].source_hash, b"{}", None, page[p].version, None, None)
                 if page[p].source_hash is not None

@@ -48,6 +48,12 @@ from (
     end
 ) d;
 
+-- name: digest_members
+-- Whom a snapshot that began at $2 could call absent: how many, and a digest of their keys with the seed $3.
+select count(*) as members, coalesce(bit_xor(hashtextextended(m.external_id, $3)), 0) as digest
+from members m
+where m.connection_id = $1 and m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $2::timestamptz, true);
+
 -- name: find_absent
 -- Behind all other differences, the live members of whom the first reading has nothing. $3: when the snapshot began, since when the
 -- stream knows better who is there.

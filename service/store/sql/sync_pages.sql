@@ -9,28 +9,34 @@ insert into sync_pages (job_id, reading, records, keys, hashes, versions)
 values ($1, $2, cardinality(string_to_array($3, E'\x1f')), $3, $4, $5);
 
 -- name: compare_page
--- Note a page of the first reading, and answer the places of the records that may say something else than what is remembered, from 1.
--- $6: what is remembered of a removal.
+-- Note a page of the first reading, and answer the places of the records that may say something else than what is remembered, from 1;
+-- and which members it names of those who could be absent ($7: since when not): how many, and a digest of their keys.
+-- $6: what is remembered of a removal, $8: the seed of the digest.
 with page as (
     insert into sync_pages (job_id, reading, records, keys, hashes, versions)
     values ($1, 1, cardinality(string_to_array($3, E'\x1f')), $3, $4, $5)
 )
-select r.place::integer as place
+select
+    array_agg(r.place::integer order by r.place) filter (where case
+        when m.id is null then r.source_hash <> $6::bytea or r.version is not null
+        else r.source_hash is distinct from m.source_hash
+            -- A key that was given up, and is told of again as it was.
+            or (m.version = 0 and r.source_hash <> $6::bytea)
+            -- What is remembered is of the records as they were understood then.
+            or coalesce(m.upstream_applied_at < (select meaning_changed_at from connections where id = $2), false)
+            or coalesce(r.version > m.source_version, false)
+    end) as places,
+    count(*) filter (where m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $7::timestamptz, true)) as members,
+    coalesce(
+        bit_xor(hashtextextended(r.key, $8))
+        filter (where m.upstream_state <> 'removed' and coalesce(m.upstream_applied_at < $7::timestamptz, true)),
+        0
+    ) as digest
 from (
     select key, version, place, substr($4, 16 * (place::integer - 1) + 1, 16) as source_hash
     from unnest(string_to_array($3, E'\x1f'), $5::bigint[]) with ordinality as k (key, version, place)
 ) r
-left join members m on m.connection_id = $2 and m.external_id = r.key
-where case
-    when m.id is null then r.source_hash <> $6::bytea or r.version is not null
-    else r.source_hash is distinct from m.source_hash
-        -- A key that was given up, and is told of again as it was.
-        or (m.version = 0 and r.source_hash <> $6::bytea)
-        -- What is remembered is of the records as they were understood then.
-        or coalesce(m.upstream_applied_at < (select meaning_changed_at from connections where id = $2), false)
-        or coalesce(r.version > m.source_version, false)
-end
-order by r.place;
+left join members m on m.connection_id = $2 and m.external_id = r.key;
 
 -- name: count_pages
 -- How many records with a key the pages of a reading hold, and how many are kept of the first one.
