@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any, Final
 
 from service.domain.errors import RollcallError
@@ -33,7 +33,7 @@ def can_run() -> bool:
 class DirectoryServer:
     """Told what its members are; each call returns when it is so. Raises DirectoryFailed."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Popen[bytes]) -> None:
         self._process = process
         self._port = 0
 
@@ -58,6 +58,7 @@ class DirectoryServer:
         if self._process.stdin is None:
             raise DirectoryFailed("the directory has no input")
         self._process.stdin.write(json.dumps({"do": what, **options}).encode() + b"\n")
+        self._process.stdin.flush()
         await self._answer()
 
     async def _answer(self) -> Any:
@@ -65,7 +66,8 @@ class DirectoryServer:
             raise DirectoryFailed("the directory has no output")
         try:
             async with asyncio.timeout(_SECONDS):
-                line = await self._process.stdout.readline()
+                # The thread ends with the process, at the latest.
+                line = await asyncio.to_thread(self._process.stdout.readline)
         except TimeoutError:
             raise DirectoryFailed("the directory of the demo does not answer") from None
         if not line:
@@ -73,13 +75,11 @@ class DirectoryServer:
         return json.loads(line)
 
 
-@asynccontextmanager
-async def running_directory() -> AsyncIterator[DirectoryServer]:
+@contextmanager
+def running_directory() -> Iterator[DirectoryServer]:
     """The server, not serving yet: `begin` waits for it, so that it starts beside what else is done."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.upstream.server",
+    with Popen(
+        [sys.executable, "-m", "tests.upstream.server"],
         cwd=_ROOT,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
         stdin=PIPE,
@@ -87,10 +87,8 @@ async def running_directory() -> AsyncIterator[DirectoryServer]:
         stderr=DEVNULL,
         # Ctrl-C is for the demo, which ends it.
         start_new_session=True,
-    )
-    try:
-        yield DirectoryServer(process)
-    finally:
-        if process.returncode is None:
+    ) as process:
+        try:
+            yield DirectoryServer(process)
+        finally:
             process.terminate()
-        await process.wait()

@@ -87,8 +87,12 @@ def running_hooked_system(secret: str) -> Iterator[HookedSystem]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
             """Say nothing: the screen is the demo's."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # Of five, the default, a sixth connection at once is dropped, and tried again after a second.
+        request_queue_size = 128
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         system.url = f"http://127.0.0.1:{server.server_port}/rollcall"
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="hooked system")
         serving.start()

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from deploy.demo.evidence import Evidence
 from deploy.demo.hooked_system import running_hooked_system
 from deploy.demo.scenario import build_scenario
 from deploy.demo.screen import Screen
-from deploy.demo.second_instance import running_instance
+from deploy.demo.second_instance import SecondInstance, running_instance
 from deploy.demo.sync_chapter import SyncChapter
 from deploy.demo.sync_desk import SyncDesk
 from deploy.demo.sync_scenario import MEMBERS
@@ -77,8 +77,8 @@ def perform(database_url: str | None, rabbitmq_url: str | None) -> bool:
     screen = Screen()
     screen.step("Starting PostgreSQL and RabbitMQ")
     began = time.monotonic()
-    with _log_file(screen) as log, _secrets_dir() as secrets_dir, ThreadPoolExecutor(1) as beside:
-        # They take a second or two, while the servers start; they are wanted late.
+    with _log_file(screen) as log, _secrets_dir() as secrets_dir, ThreadPoolExecutor(1) as beside, _directory() as directory:
+        # They take a second or two, while the servers start; they are wanted late, as the directory is.
         libraries = beside.submit(load_libraries)
         with local_stack(screen.say, database_url=database_url, rabbitmq_url=rabbitmq_url) as stack:
             screen.say(f"Both answer after {time.monotonic() - began:.1f} s")
@@ -86,11 +86,15 @@ def perform(database_url: str | None, rabbitmq_url: str | None) -> bool:
             with contextlib.redirect_stderr(log.stream):
                 configure_logs("json", "info")
             try:
-                balanced = uvloop.run(_perform(stack, screen, secrets_dir, libraries, log.stream))
+                balanced = uvloop.run(_perform(stack, screen, secrets_dir, libraries, directory, log.stream))
             except asyncio.CancelledError:
                 raise SystemExit(128 + signal.SIGTERM) from None
             log.wanted = not balanced
     return balanced
+
+
+def _directory() -> AbstractContextManager[DirectoryServer | None]:
+    return running_directory() if can_run() else nullcontext()
 
 
 @contextmanager
@@ -125,7 +129,14 @@ def _log_file(screen: Screen) -> Iterator[_Log]:
                 path.unlink()
 
 
-async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, libraries: Future[None], log: IO[str]) -> bool:
+async def _perform(
+    stack: LocalStack,
+    screen: Screen,
+    secrets_dir: Path,
+    libraries: Future[None],
+    server: DirectoryServer | None,
+    log: IO[str],
+) -> bool:
     if (this := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     screen.step("Starting Rollcall: worker, relay and edge, in this process")
@@ -148,12 +159,10 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
     tracing, recorded = recorded_tracing(settings)
     await migrate(stack.database_url)
     await declared_topology(settings)
-    async with Evidence.connected(stack.database_url, stack.rabbitmq_url) as evidence, AsyncExitStack() as beside:
+    async with Evidence.connected(stack.database_url, stack.rabbitmq_url) as evidence:
         await evidence.check_vhost_is_idle()
         directory = await add_directory(stack.database_url)
         sources = await add_webhook_sources(stack.database_url, secrets_dir)
-        # It starts while the first chapters run.
-        server = await beside.enter_async_context(running_directory()) if can_run() else None
         scenario = build_scenario(directory.company, directory.connection, datetime.now(UTC))
         try:
             # Bound before anything is sent: a queue gets nothing that was published before.
@@ -171,11 +180,13 @@ async def _perform(stack: LocalStack, screen: Screen, secrets_dir: Path, librari
                 posted = build_webhooks(sources.by_connection, datetime.now(UTC))
                 webhooks = WebhookChapter(sources.company, posted, process, evidence, screen)
                 verdicts.append(await webhooks.perform(stack.rabbitmq_url, running))
-                if server is None:
-                    screen.chapter("No directory is synced: the one of the demo lives in the project's tests, which are not here")
-                else:
-                    verdicts.append(await _sync(stack, secrets_dir, server, evidence, screen, running))
-                verdicts.append(await _pass_time(settings, server, process, evidence, screen, running, log))
+                # It starts while a directory is synced: the books before are of what this process did alone.
+                async with running_instance(settings, log) as other:
+                    if server is None:
+                        screen.chapter("No directory is synced: the demo's lives in the project's tests, which are not here")
+                    else:
+                        verdicts.append(await _sync(stack, secrets_dir, server, evidence, screen, running))
+                    verdicts.append(await _pass_time(settings, server, other, process, evidence, screen, running))
                 verdicts.append(await _tell_others(settings, secrets_dir, evidence, screen, running))
                 verdicts.append(await TraceChapter(process, recorded, sources, screen).perform(stack.rabbitmq_url))
                 return tell(screen, verdicts)
@@ -197,26 +208,23 @@ async def _sync(
 async def _pass_time(
     settings: Settings,
     server: DirectoryServer | None,
+    other: SecondInstance,
     process: Process,
     evidence: Evidence,
     screen: Screen,
     running: asyncio.Task[None],
-    log: IO[str],
 ) -> Verdict:
     if settings.secrets_dir is None or settings.cron_secret is None:
         raise ValueError("the demo's settings have a folder of secrets, and one of ticks")
     key, url = secrets.token_urlsafe(24), None
     database_url = settings.database_url.get_secret_value()
-    # It starts while the club is made.
-    async with running_instance(settings, log) as other:
-        if server is not None:
-            await server.begin(IN_DIRECTORY, key)
-            url = f"{server.url}/cursor"
-        club = await add_timed_club(database_url, settings.secrets_dir, url, key)
-        async with ClockDesk.opened(database_url, club.company) as desk:
-            cron_secret = settings.cron_secret.get_secret_value()
-            chapter = ClockChapter(club, desk, other, process, cron_secret, evidence, screen)
-            return await chapter.perform(settings.rabbitmq_url.get_secret_value(), running)
+    if server is not None:
+        await server.begin(IN_DIRECTORY, key)
+        url = f"{server.url}/cursor"
+    club = await add_timed_club(database_url, settings.secrets_dir, url, key)
+    async with ClockDesk.opened(database_url, club.company) as desk:
+        chapter = ClockChapter(club, desk, other, process, settings.cron_secret.get_secret_value(), evidence, screen)
+        return await chapter.perform(settings.rabbitmq_url.get_secret_value(), running)
 
 
 async def _tell_others(

@@ -16,15 +16,16 @@ SETTLE_SECONDS: Final = 60.0
 async def until_at_rest(look: Callable[[], Awaitable[str]], tasks: Collection[asyncio.Task[None]]) -> str:
     """Look until nothing moves any more; answers what is missing after a minute, or nothing, and raises what a task failed with."""
     deadline, at_rest = time.monotonic() + SETTLE_SECONDS, 0
-    # Two looks: the first may fall between a commit and its event.
-    while at_rest < 2:
+    while True:
         raise_what_failed(tasks)
         missing = await look()
         at_rest = 0 if missing else at_rest + 1
+        # Two looks: the first may fall between a commit and its event.
+        if at_rest == 2:
+            return ""
         if missing and time.monotonic() > deadline:
             return f"not at rest after {SETTLE_SECONDS:.0f} s ({missing})"
         await asyncio.sleep(LOOK_SECONDS)
-    return ""
 
 
 def rest_of(counts: Mapping[str, int]) -> str:

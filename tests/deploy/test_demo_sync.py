@@ -131,6 +131,5 @@ async def test_a_directory_that_ends_is_said_with_what_shows_why(monkeypatch: py
     monkeypatch.setattr(directory_server, "_ROOT", tmp_path)
     assert not can_run()
     monkeypatch.setattr("sys.executable", "/bin/false")
-    async with running_directory() as server:
-        with pytest.raises(DirectoryFailed, match=r"tests\.upstream\.server"):
-            await server.begin(1, "key")
+    with running_directory() as server, pytest.raises(DirectoryFailed, match=r"tests\.upstream\.server"):
+        await server.begin(1, "key")
