@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -33,6 +33,7 @@ from service.store.deliveries import (
     give_back_deliveries,
     insert_attempts,
     let_go,
+    list_targets,
     settle_deliveries,
 )
 from service.store.subscribers import DisabledSubscriber, disable_subscribers, lock_lines, note_failures, note_success
@@ -46,16 +47,19 @@ __all__ = ["Finished", "give_back_notifications", "settle_notifications"]
 # A subscriber that wants to be left alone is, but not for a day because of one strange answer.
 _LONGEST_REST: Final = timedelta(hours=1)
 _NOTIFIER: Final = "notifier"
+# Of what was told an address that is no longer the subscriber's.
+_ANEW: Final = Step(DeliveryState.PENDING, timedelta())
 
 _log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A claimed delivery, and the attempt that was made."""
+    """A claimed delivery, and the attempt that was made, where."""
 
     claimed: ClaimedDelivery
     attempt: Attempt
+    url: str = field(repr=False)
 
     @property
     def is_test(self) -> bool:
@@ -75,10 +79,12 @@ async def settle_notifications(
 
     Raises Retry errors.
     """
-    steps = [_step(one, delays) for one in finished]
     async with db.transaction() as tx:
-        if ordered := {one.claimed.subscriber_id for one in finished if one.claimed.in_order}:
-            await lock_lines(tx, ordered)
+        gone = {one.claimed.subscriber_id for one in finished if isinstance(one.attempt.outcome, Gone)}
+        if locked := {one.claimed.subscriber_id for one in finished if one.claimed.in_order} | gone:
+            await lock_lines(tx, locked)
+        elsewhere = await _elsewhere(tx, finished)
+        steps = [_ANEW if one in elsewhere else _step(one, delays) for one in finished]
         settled = {
             one.id: one for one in await settle_deliveries(tx, [_settlement(*pair) for pair in zip(finished, steps, strict=True)])
         }
@@ -86,7 +92,7 @@ async def settle_notifications(
         await insert_attempts(tx, [_logged(one, settled[one.claimed.id].attempts) for one, _ in ours])
         if followed := _followed(ours, settled):
             await let_go(tx, followed)
-        disabled = await _judge(tx, [one for one, _ in ours], failing_for)
+        disabled = await _judge(tx, [one for one, _ in ours if one not in elsewhere], failing_for)
     for lost in disabled:
         _log.error("subscriber disabled", subscriber=str(lost.id), company=str(lost.company_id), because=lost.disabled_because)
     exhausted = [one for one, step in ours if step.state is DeliveryState.EXHAUSTED and not one.is_test]
@@ -105,6 +111,15 @@ async def give_back_notifications(db: Database, claimed: Sequence[ClaimedDeliver
     """Let others have at once what was claimed and may not have been sent; raises Retry errors."""
     async with db.transaction() as tx:
         await give_back_deliveries(tx, claimed)
+
+
+async def _elsewhere(tx: Tx, finished: Collection[Finished]) -> set[Finished]:
+    """Attempts that failed at an address that the subscriber has been moved from meanwhile: they say nothing of where it is now."""
+    failed = [one for one in finished if not isinstance(one.attempt.outcome, Delivered)]
+    if not failed:
+        return set()
+    urls = {target.id: target.url for target in await list_targets(tx, {one.claimed.subscriber_id for one in failed})}
+    return {one for one in failed if one.url != urls.get(one.claimed.subscriber_id)}
 
 
 def _step(one: Finished, delays: Sequence[timedelta]) -> Step:

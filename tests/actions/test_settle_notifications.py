@@ -13,13 +13,14 @@ from service.actions.claim_notifications import claim_notifications
 from service.actions.configure_subscriber import revise_subscriber
 from service.actions.request_notifications import resend
 from service.actions.settle_notifications import Finished, settle_notifications
-from service.domain.notifications.delivery import Attempt, Delivered, DeliveryId, DeliveryState, ErrorClass, Failed, Outcome
-from service.domain.notifications.subscriber import SubscriberId
+from service.domain.notifications.delivery import Attempt, Delivered, DeliveryId, DeliveryState, ErrorClass, Failed, Gone, Outcome
+from service.domain.notifications.subscriber import DisabledBecause, SubscriberId, SubscriberState
 from service.store.deliveries import ClaimedDelivery, list_attempts, list_deliveries
 from service.store.subscribers import SubscriberRow, show_subscriber
 from tests.notification_rig import Notified, open_notified
 from tests.relay_rig import eventually
 
+URL, ELSEWHERE = "https://lists.example/", "https://moved.example/"
 DELIVERED = Delivered(204)
 FAILED = Failed(ErrorClass.STATUS, "answers 500", 500)
 BUSY = Failed(ErrorClass.STATUS, "answers 429", 429, timedelta(minutes=20))
@@ -38,7 +39,7 @@ async def claimed(notified: Notified, subscriber: SubscriberId, slots: int = 8) 
 
 
 def finished(one: ClaimedDelivery, outcome: Outcome) -> Finished:
-    return Finished(one, Attempt(outcome=outcome, started_at=datetime.now(UTC), duration=timedelta(seconds=0.1)))
+    return Finished(one, Attempt(outcome=outcome, started_at=datetime.now(UTC), duration=timedelta(seconds=0.1)), URL)
 
 
 async def settle(notified: Notified, *pairs: tuple[ClaimedDelivery, Outcome]) -> None:
@@ -50,6 +51,11 @@ async def shown(notified: Notified, subscriber: SubscriberId) -> SubscriberRow:
         row = await show_subscriber(tx, subscriber)
     assert row is not None
     return row
+
+
+async def move(notified: Notified, subscriber: SubscriberId) -> None:
+    async with notified.database.transaction() as tx:
+        assert isinstance(await revise_subscriber(tx, notified.author, subscriber, {"url": ELSEWHERE}), SubscriberRow)
 
 
 async def want_order(notified: Notified, subscriber: SubscriberId, *, wanted: bool) -> None:
@@ -150,3 +156,30 @@ async def test_a_rest_that_is_over_is_forgotten(notified: Notified) -> None:
     await settle(notified, (one, DELIVERED))
 
     assert (await shown(notified, subscriber)).wait_until is None
+
+
+@pytest.mark.parametrize("outcome", [Gone(), BUSY, FAILED], ids=["gone", "busy", "failed"])
+async def test_what_an_old_address_answers_is_not_held_against_the_new_one(notified: Notified, outcome: Outcome) -> None:
+    subscriber = await notified.subscribe(URL)
+    await notified.tell(await notified.happen())
+    (one,) = await claimed(notified, subscriber)
+    await move(notified, subscriber)
+
+    await settle(notified, (one, outcome))
+
+    row = await shown(notified, subscriber)
+    assert (row.state, row.failing_since, row.wait_until) == (SubscriberState.ACTIVE, None, None)
+    # At once, at the new address.
+    (again,) = await claimed(notified, subscriber)
+    assert again.id == one.id
+
+
+async def test_whoever_says_that_it_is_gone_where_it_is_is_called_no_more(notified: Notified) -> None:
+    subscriber = await notified.subscribe(URL)
+    await notified.tell(await notified.happen())
+    (one,) = await claimed(notified, subscriber)
+
+    await settle(notified, (one, Gone()))
+
+    row = await shown(notified, subscriber)
+    assert (row.state, row.disabled_because) == (SubscriberState.DISABLED, DisabledBecause.GONE)

@@ -158,7 +158,7 @@ class Notifier:
             outcome = Failed(ErrorClass.UNEXPECTED, f"it could not be tried ({reason})")
             attempt = Attempt(outcome=outcome, started_at=started_at, duration=timedelta(seconds=monotonic() - began))
         self._metrics.notification_tried(attempt.outcome.__class__.__name__.lower(), attempt.duration.total_seconds())
-        self._finished.append(Finished(due.claimed, attempt))
+        self._finished.append(Finished(due.claimed, attempt, due.url))
         self._settle.set()
 
     async def _write_down(self) -> None:
