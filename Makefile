@@ -46,13 +46,20 @@ test-docker: setup ## The tests that need a Docker engine
 
 .PHONY: check
 check: setup ## Lint, types, layers, generated files up to date
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/mypy docs/extending/examples/*/*.py
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types lint layers generated
+
+.PHONY: lint types layers generated
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy && $(BIN)/mypy docs/extending/examples/*/*.py
+
+layers: setup
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m contracts.generate --check
-	@$(BIN)/python -m service.entrypoints.http.admin.openapi --check
+
+generated: setup
+	@$(BIN)/python -m contracts.generate --check && $(BIN)/python -m service.entrypoints.http.admin.openapi --check
 
 .PHONY: format
 format: setup ## Let the formatter and the fixable lints have their way

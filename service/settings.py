@@ -20,6 +20,7 @@ __all__ = [
     "SettingsError",
     "given_urls",
     "is_reference",
+    "load_database_settings",
     "load_settings",
     "resolve_secret",
     "without_password",
@@ -103,14 +104,24 @@ DirectoryUrl = Annotated[str | None, BeforeValidator(_directory_url)]
 BreachApiUrl = Annotated[str, BeforeValidator(_directory_url)]
 
 
-class Settings(BaseSettings):
-    """Everything that can be set from outside; `.env.example` explains each."""
+class DatabaseSettings(BaseSettings):
+    """Where the database is: all that migrating it takes."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     database_url: PostgresUrl
-    # Where DATABASE_URL is a pooler in transaction mode: the direct address, for LISTEN alone.
+    # Where DATABASE_URL is a pooler in transaction mode: the direct address, for LISTEN and migrations.
     database_listen_url: Annotated[PostgresUrl | None, BeforeValidator(_blank_is_unset)] = None
+
+    @property
+    def listen_url(self) -> SecretStr:
+        """The server itself, where a session is one session."""
+        return self.database_listen_url or self.database_url
+
+
+class Settings(DatabaseSettings):
+    """Everything that can be set from outside; `.env.example` explains each."""
+
     rabbitmq_url: AmqpUrl
     # Where the HTTP server listens; every process answers probes, and they come from outside.
     host: str = "0.0.0.0"  # noqa: S104  # meant
@@ -178,11 +189,6 @@ class Settings(BaseSettings):
         return self.database_listen_url is not None
 
     @property
-    def listen_url(self) -> SecretStr:
-        """Where to LISTEN."""
-        return self.database_listen_url or self.database_url
-
-    @property
     def traces_protocol(self) -> OtlpProtocol:
         """How traces are sent."""
         return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol
@@ -225,6 +231,11 @@ def load_settings(**overrides: object) -> Settings:
     """Settings from the environment; raises SettingsError."""
     _checked(_OfTheSdk)
     return _checked(Settings, **overrides)
+
+
+def load_database_settings() -> DatabaseSettings:
+    """Where the database is, for what needs nothing else; raises SettingsError."""
+    return _checked(DatabaseSettings)
 
 
 def _checked(kind: Callable[..., S], **overrides: object) -> S:

@@ -44,6 +44,7 @@ settings.load_profile("untimed")
 WANTED = {"jaeger": bool(os.environ.get("JAEGER_URL")), "promtool": shutil.which("promtool") is not None}
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two processes, a stack each: one alone leaves half of the machine idle. Services that are given have room for one."""
     return 0 if os.environ.get("DATABASE_URL") or os.environ.get("RABBITMQ_URL") else min(2, os.cpu_count() or 1)

@@ -10,7 +10,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from service.settings import load_settings
+from service.settings import load_database_settings, load_settings
 from service.store.migrate import migrate as apply_migrations
 from service.telemetry.logs import configure_logs
 from service.wiring.process import Role, run_process
@@ -45,8 +45,8 @@ def collect_seldom(_: object = None) -> None:
 
 
 def migrate() -> None:
-    """Bring the database up to this release; any number may run this at once."""
-    settings = load_settings()
+    """Bring the database up to this release; any number may run this at once, and it needs no broker."""
+    settings = load_database_settings()
     # The server itself: the migrations' lock belongs to a session, which a pooler does not keep.
     applied = asyncio.run(apply_migrations(settings.listen_url.get_secret_value()))
     console = Console()

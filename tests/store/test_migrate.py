@@ -34,7 +34,8 @@ async def _applied(url: str) -> list[str]:
 
 
 async def test_ten_at_once_apply_one_set(empty_database_url: str) -> None:
-    environment = {**os.environ, "DATABASE_URL": empty_database_url, "RABBITMQ_URL": "amqp://127.0.0.1:1/unused"}
+    # Whoever migrates needs no broker, and need not have its password.
+    environment = {**os.environ, "DATABASE_URL": empty_database_url, "RABBITMQ_URL": ""}
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable,

@@ -41,6 +41,9 @@ class HttpServer:
     ) -> None:
         try:
             self._socket = socket.create_server((host, port), family=socket.AF_INET, reuse_port=False)
+            # Also of what it accepts: an answer's body would wait 40 ms for the client's word that it has the headers. uvloop sees
+            # to it by itself, asyncio not where it is given a socket.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             message = f"HOST, PORT: cannot listen on {host}:{port} ({error.strerror})"
             raise SettingsError(message) from None
