@@ -46,7 +46,7 @@ test-docker: setup ## The tests that need a Docker engine
 
 .PHONY: check
 check: setup ## Lint, types, layers, generated files up to date
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types lint layers generated
+	@$(MAKE) --no-print-directory --jobs 2 types lint layers generated
 
 .PHONY: lint types layers generated
 lint: setup

@@ -19,6 +19,7 @@ from deploy.local_stack import (
     StackUnavailable,
     create_database,
     drop_database,
+    in_memory,
     local_stack,
     private_rabbitmq,
 )
@@ -75,7 +76,8 @@ def stack(pytestconfig: pytest.Config) -> Iterator[LocalStack]:
                 # One of several processes has no terminal of its own.
                 sys.stderr.write(f"{os.environ.get('PYTEST_XDIST_WORKER', '')}: {line}\n")
 
-    with local_stack(say, database_url=os.environ.get("DATABASE_URL"), rabbitmq_url=os.environ.get("RABBITMQ_URL")) as running:
+    database_url, rabbitmq_url = os.environ.get("DATABASE_URL"), os.environ.get("RABBITMQ_URL")
+    with local_stack(say, database_url=database_url, rabbitmq_url=rabbitmq_url, home=in_memory()) as running:
         yield running
 
 

@@ -92,7 +92,7 @@ class ClockChapter:
         return 0 if self.club.connection is None else IN_DIRECTORY
 
     async def _prepare(self) -> datetime:
-        """Everybody joins while the other instance starts; answers when the memberships end."""
+        """Everybody joins, and the other instance is waited for; answers when the memberships end."""
         if self.club.connection is not None:
             await self.desk.sync_again_and_again(self.club.connection)
         ends_at = await self.desk.add_members()

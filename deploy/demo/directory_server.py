@@ -19,6 +19,7 @@ __all__ = ["DirectoryServer", "can_run", "running_directory"]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _SECONDS: Final = 30.0
+_ENDED: Final = "the directory of the demo ended; `python -m tests.upstream.server` shows why"
 
 
 class DirectoryFailed(RollcallError):
@@ -57,8 +58,10 @@ class DirectoryServer:
     async def _do(self, what: str, **options: Any) -> None:
         if self._process.stdin is None:
             raise DirectoryFailed("the directory has no input")
-        self._process.stdin.write(json.dumps({"do": what, **options}).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps({"do": what, **options}).encode() + b"\n")
+        except OSError:
+            raise DirectoryFailed(_ENDED) from None
         await self._answer()
 
     async def _answer(self) -> Any:
@@ -66,12 +69,15 @@ class DirectoryServer:
             raise DirectoryFailed("the directory has no output")
         try:
             async with asyncio.timeout(_SECONDS):
-                # The thread ends with the process, at the latest.
                 line = await asyncio.to_thread(self._process.stdout.readline)
-        except TimeoutError:
-            raise DirectoryFailed("the directory of the demo does not answer") from None
+        except BaseException as error:
+            # Else the thread would go on reading, and the event loop waits for its threads before it ends.
+            self._process.terminate()
+            if isinstance(error, TimeoutError):
+                raise DirectoryFailed("the directory of the demo does not answer") from None
+            raise
         if not line:
-            raise DirectoryFailed("the directory of the demo ended; `python -m tests.upstream.server` shows why")
+            raise DirectoryFailed(_ENDED)
         return json.loads(line)
 
 
@@ -82,6 +88,8 @@ def running_directory() -> Iterator[DirectoryServer]:
         [sys.executable, "-m", "tests.upstream.server"],
         cwd=_ROOT,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        # What could not be written must not fail once more as it is closed.
+        bufsize=0,
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

@@ -9,6 +9,7 @@ machine that does not have them; a given URL is still used.
 
 from deploy.local_stack.databases import create_database, drop_database
 from deploy.local_stack.errors import StackUnavailable
+from deploy.local_stack.memory import in_memory
 from deploy.local_stack.postgres import PostgresServer
 from deploy.local_stack.private import private_postgres, private_rabbitmq
 from deploy.local_stack.rabbitmq import RabbitmqNode
@@ -23,6 +24,7 @@ __all__ = [
     "StackUnavailable",
     "create_database",
     "drop_database",
+    "in_memory",
     "local_stack",
     "private_postgres",
     "private_rabbitmq",

@@ -27,9 +27,13 @@ _GATE = 'read -r go && exec "$@" </dev/null'
 
 
 class Reaper:
-    """The watching child: it ends what it was told of as soon as this process is gone or closes it."""
+    """The watching child: it ends what it was told of as soon as this process is gone or closes it.
 
-    def __init__(self) -> None:
+    Data directories lie in `home`, by default where temporary files do.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        self._home = home or Path(tempfile.gettempdir())
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(reaping.__file__))],
@@ -55,8 +59,7 @@ class Reaper:
 
     def make_directory(self, owner: Owner | None) -> Path:
         """Make a data directory that only its owner can enter and that is deleted in the end."""
-        home = _directory_for(owner)
-        path = Path(tempfile.mkdtemp(prefix="rollcall-", dir=home))
+        path = Path(tempfile.mkdtemp(prefix="rollcall-", dir=_directory_for(owner, self._home)))
         self._tell({"directory": str(path), "gone": False})
         if owner is not None:
             os.chown(path, owner.uid, owner.gid)
@@ -134,8 +137,7 @@ def open_to_all(path: Path) -> bool:
     return all(step.stat().st_mode & 0o001 for step in [whole, *whole.parents])
 
 
-def _directory_for(owner: Owner | None) -> Path:
-    preferred = Path(tempfile.gettempdir())
+def _directory_for(owner: Owner | None, preferred: Path) -> Path:
     if owner is None:
         return preferred
     for candidate in (preferred, Path("/tmp"), Path("/var/tmp")):  # noqa: S108 - mkdtemp makes a private one in it

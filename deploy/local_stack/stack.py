@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy.local_stack.brokers import check_vhost_is_own
 from deploy.local_stack.databases import create_database, drop_database
@@ -33,12 +34,14 @@ def local_stack(
     database_url: str | None = None,
     rabbitmq_url: str | None = None,
     own_data: bool = True,
+    home: Path | None = None,
     machine: Machine | None = None,
 ) -> Iterator[LocalStack]:
     """Pick, start and in the end remove both services; `say` gets one line at a time, also from other threads.
 
     Blank URLs count as not given. With `own_data` a given server gets a database of ours, dropped in the end, and the
-    default vhost is refused; without, given URLs are used exactly as they are.
+    default vhost is refused; without, given URLs are used exactly as they are. Servers that run privately keep their data below
+    `home`, by default where temporary files lie.
 
     Raises:
         StackUnavailable: a given URL does not answer, or nothing is left to start; the text says what would help.
@@ -50,7 +53,7 @@ def local_stack(
     picks = [picker.postgres(given_database), picker.rabbitmq(given_broker)]
     for pick in picks:
         say(pick.described)
-    with Reaper() as reaper:
+    with Reaper(home) as reaper:
         postgres, rabbitmq = _start_both(picks, reaper)
         try:
             if given_database is not None and not own_data:

@@ -80,9 +80,10 @@ async def settle_notifications(
     Raises Retry errors.
     """
     async with db.transaction() as tx:
-        gone = {one.claimed.subscriber_id for one in finished if isinstance(one.attempt.outcome, Gone)}
-        if locked := {one.claimed.subscriber_id for one in finished if one.claimed.in_order} | gone:
-            await lock_lines(tx, locked)
+        # Whoever moves a failing subscriber waits for this, or has moved it before.
+        held = [one for one in finished if one.claimed.in_order or not isinstance(one.attempt.outcome, Delivered)]
+        if held:
+            await lock_lines(tx, {one.claimed.subscriber_id for one in held})
         elsewhere = await _elsewhere(tx, finished)
         steps = [_ANEW if one in elsewhere else _step(one, delays) for one in finished]
         settled = {
@@ -128,7 +129,15 @@ def _step(one: Finished, delays: Sequence[timedelta]) -> Step:
 
 def _settlement(one: Finished, step: Step) -> Settlement:
     _, status, _, error, _ = _told(one.attempt)
-    return Settlement(id=one.claimed.id, fence=one.claimed.fence, state=step.state, wait=step.wait, status=status, error=error)
+    return Settlement(
+        id=one.claimed.id,
+        fence=one.claimed.fence,
+        state=step.state,
+        wait=step.wait,
+        status=status,
+        error=error,
+        anew=step is _ANEW,
+    )
 
 
 def _logged(one: Finished, number: int) -> NewAttempt:

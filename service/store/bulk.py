@@ -1,4 +1,4 @@
-"""Statements that read whole tables through: their own transactions are planned the other way round than all others."""
+"""How the statements of one transaction are planned that read whole tables through, or that the server would plan wrongly."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _SETTINGS: Final = {
     # A plan of another connection's members fits nobody.
     "plan_cache_mode": "force_custom_plan",
 }
+# A kept plan may have been made under other settings.
+_OWN_PLAN: Final = "set local jit = off; set local plan_cache_mode = force_custom_plan"
 _SET: Final = "; ".join(f"set local {name} = {value}" for name, value in _SETTINGS.items())
 
 
@@ -35,12 +37,12 @@ async def plan_for_bulk(tx: Tx) -> None:
 
 async def plan_as_it_is(tx: Tx) -> None:
     """For a statement that reads a table without an index: that is forbidden, and makes its plan look dear."""
-    await tx.execute("set local jit = off")
+    await tx.execute(_OWN_PLAN)
 
 
 async def plan_by_keys(tx: Tx) -> None:
     """Until the transaction ends, look each row up by its key, whatever the server thinks how many there are."""
-    await tx.execute("set local jit = off; set local enable_hashjoin = off; set local enable_mergejoin = off")
+    await tx.execute(f"{_OWN_PLAN}; set local enable_hashjoin = off; set local enable_mergejoin = off")
 
 
 async def plan_once(tx: Tx) -> None:

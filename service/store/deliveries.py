@@ -104,6 +104,8 @@ class Settlement:
     wait: timedelta | None
     status: int | None
     error: str | None
+    # Its attempts begin from the first again.
+    anew: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,6 @@ __all__ = ["worker_app"]
 def worker_app() -> FastStream:
     """The worker as a FastStream application, for `faststream run --factory` and `faststream docs gen --factory`."""
     # Only here: a command that wants another module of this room would wait for all that a worker needs.
-    from service.wiring.worker_app import worker_app as whole_worker
+    from service.wiring.faststream_app import worker_app as whole_worker
 
     return whole_worker()

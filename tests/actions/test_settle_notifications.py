@@ -169,9 +169,9 @@ async def test_what_an_old_address_answers_is_not_held_against_the_new_one(notif
 
     row = await shown(notified, subscriber)
     assert (row.state, row.failing_since, row.wait_until) == (SubscriberState.ACTIVE, None, None)
-    # At once, at the new address.
+    # At once, at the new address, with all the attempts that there are.
     (again,) = await claimed(notified, subscriber)
-    assert again.id == one.id
+    assert (again.id, again.attempts, again.attempts_of_round) == (one.id, 1, 0)
 
 
 async def test_whoever_says_that_it_is_gone_where_it_is_is_called_no_more(notified: Notified) -> None:

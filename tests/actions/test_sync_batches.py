@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.actions import apply_delta, stage_snapshot
+from service.actions import apply_delta, compare_snapshot, stage_snapshot
 from service.actions.cancel_job import cancel_job
 from service.domain.change import Change
 from service.domain.errors import Unavailable
@@ -84,6 +84,46 @@ async def test_small_pages_are_looked_through_together_up_to_a_limit(syncs: Sync
     # All at once, as soon as they are so many, and each by itself.
     assert looked == [100, 40, 40, 20, 20, 20, 20, 20, 20]
     assert counts(await syncs.log(row.id)) == {"verified": 100}
+
+
+class Looked:
+    """How a comparison looked: for whom it had reason to, and whether it took what was kept for few."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.absent, self.few = 0, list[bool]()
+        find, compare = compare_snapshot.find_absent, compare_snapshot.compare_kept
+
+        async def find_absent(*given: Any) -> None:
+            self.absent += 1
+            await find(*given)
+
+        async def compare_kept(*given: Any, few: bool) -> None:
+            self.few.append(few)
+            await compare(*given, few=few)
+
+        monkeypatch.setattr(compare_snapshot, "find_absent", find_absent)
+        monkeypatch.setattr(compare_snapshot, "compare_kept", compare_kept)
+
+
+async def test_nobody_is_looked_for_while_everybody_is_named(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
+    await syncs.sync()
+    looked = Looked(monkeypatch)
+    await syncs.sync()
+    syncs.upstream.dress({1: {"name": "Another"}})
+    assert counts(await syncs.log((await syncs.sync()).id)) == {"updated": 1, "verified": 99}
+    assert (looked.absent, looked.few) == (0, [True])
+
+    syncs.upstream.change(delete=[7])
+    assert counts(await syncs.log((await syncs.sync()).id)) == {"removed": 1, "verified": 99}
+    assert looked.absent == 1
+
+
+async def test_many_kept_records_are_not_taken_for_few(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = Looked(monkeypatch)
+    await syncs.sync()
+    syncs.upstream.dress({number: {"name": f"Another {number}"} for number in range(1, 51)})
+    await syncs.sync()
+    assert looked.few == [False, False]
 
 
 async def test_known_members_who_keep_their_national_ids_are_applied_in_several_batches_at_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,3 +134,33 @@ async def test_a_directory_that_ends_is_said_with_what_shows_why(monkeypatch: py
     monkeypatch.setattr("sys.executable", "/bin/false")
     with running_directory() as server, pytest.raises(DirectoryFailed, match=r"tests\.upstream\.server"):
         await server.begin(1, "key")
+
+
+def programmed(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """In place of the directory's program."""
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+
+
+def test_a_directory_that_is_silent_is_given_up_and_keeps_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programmed(monkeypatch, tmp_path, "exec sleep 600")
+    monkeypatch.setattr(directory_server, "_SECONDS", 0.1)
+    with running_directory() as server:
+
+        async def begin() -> None:
+            with pytest.raises(DirectoryFailed, match="does not answer"):
+                await server.begin(1, "key")
+
+        # Waits for its threads: of one that reads for as long as the program lives it would wait for ten minutes.
+        asyncio.run(begin())
+
+
+async def test_a_directory_that_ends_between_two_orders_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programmed(monkeypatch, tmp_path, "echo 1; read line; echo 2")
+    with running_directory() as server:
+        await server.begin(1, "key")
+        server._process.wait()
+        with pytest.raises(DirectoryFailed, match="ended"):
+            await server.change(leave=[1])

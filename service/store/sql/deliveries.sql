@@ -89,11 +89,12 @@ update deliveries d set
     due_at = case when a.state = 'pending' then clock_timestamp() + a.wait end,
     claimed_at = null,
     attempts = d.attempts + 1,
-    attempts_of_round = d.attempts_of_round + 1,
+    attempts_of_round = case when a.anew then 0 else d.attempts_of_round + 1 end,
     last_status = a.status,
     last_error = a.error,
     finished_at = case when a.state <> 'pending' then clock_timestamp() end
-from unnest($1::bigint[], $2::bigint[], $3::text[], $4::interval[], $5::smallint[], $6::text[]) as a (id, fence, state, wait, status, error)
+from unnest($1::bigint[], $2::bigint[], $3::text[], $4::interval[], $5::smallint[], $6::text[], $7::boolean[])
+    as a (id, fence, state, wait, status, error, anew)
 where d.id = a.id and d.fence = a.fence and d.claimed_at is not null
 returning d.id, d.attempts, d.subscriber_id, d.member_id, d.in_order;
 
