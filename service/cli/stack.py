@@ -71,7 +71,8 @@ def dev(
 
         def tell(process: Process) -> None:
             console.print("\n[bold]Rollcall is up.[/] In another terminal:\n")
-            # stdout carries these alone, so that `eval "$(rollcall dev | head -5)"` works.
+            # stdout carries these alone, for `exec 3< <(rollcall dev); eval "$(head -n 5 <&3)"` in a script of bash.
+            # A plain `eval "$(rollcall dev)"` waits for its end, with a `head` behind it too.
             typer.echo(f"export DATABASE_URL={stack.database_url}")
             typer.echo(f"export RABBITMQ_URL={stack.rabbitmq_url}")
             typer.echo(f"export PORT={process.http.port}")
