@@ -45,7 +45,7 @@ _BATCH: Final = 500
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def approve_removal(tx: Tx, job_id: JobId, company_id: CompanyId) -> Enqueued | AlreadyRunning | NotQuarantined | None:
+async def approve_removal(tx: Tx, job_id: JobId, company_id: CompanyId | None) -> Enqueued | AlreadyRunning | NotQuarantined | None:
     """Let a quarantined removal run: as many members as it has counted, and no more. None where the company has no such job."""
     row = await find_job(tx, job_id, company_id)
     approved = 0 if row is None or row.result is None else row.result.get("removals", 0)

@@ -14,7 +14,7 @@ from rich.table import Table
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.request_sync import SyncRefused, request_sync
 from service.actions.review_job import NotQuarantined, Rejected
-from service.actions.review_sync import approve_sync, reject_sync
+from service.actions.review_quarantine import approve_quarantined, reject_quarantined
 from service.cli.directory import existing_connection, in_transaction
 from service.cli.sync_following import Followed, follow_sync
 from service.cli.sync_output import print_entries, print_outcome
@@ -39,7 +39,7 @@ _WHO: Final = "cli"
 # As diff says it.
 _DIFFERS: Final = 2
 
-Job = Annotated[UUID, typer.Argument(help="The job, as `rollcall sync` and `rollcall sync log` name it.")]
+Job = Annotated[UUID, typer.Argument(help="The job, as `rollcall sync`, `rollcall sync log` and `rollcall jobs list` name it.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,17 +74,20 @@ def run(
 
 @sync.command()
 def approve(job: Job) -> None:
-    """Approve the removals that a quarantined sync has listed: it runs again, and may remove those and nobody else."""
+    """Approve the removals of a quarantined job: it runs again, and may remove those and nobody else.
+
+    Of a sync those that its list names; of the removal of a directory's members as many as it has counted.
+    """
 
     async def work(tx: Tx) -> Enqueued | AlreadyRunning | NotQuarantined | SyncRefused | None:
-        return await approve_sync(tx, JobId(job), None, _WHO, enabled=load_settings().sync_enabled)
+        return await approve_quarantined(tx, JobId(job), None, _WHO, enabled=load_settings().sync_enabled)
 
     answer = in_transaction(work)
     match answer:
         case Enqueued():
             pass
         case AlreadyRunning(job_id=other):
-            message = f"the connection is being synced by job {other}; approve when it has ended, if the quarantine still stands"
+            message = f"job {other} works on the connection; approve when it has ended, if the quarantine still stands"
             raise RollcallError(message)
         case NotQuarantined(state=state):
             message = f"job {job} is {state.value}: there is nothing to approve"
@@ -100,10 +103,10 @@ def approve(job: Job) -> None:
 
 @sync.command()
 def reject(job: Job) -> None:
-    """Reject the removals that a quarantined sync has listed: nothing comes of it."""
+    """Reject the removals of a quarantined job: nothing comes of it."""
 
     async def work(tx: Tx) -> Rejected | NotQuarantined | None:
-        return await reject_sync(tx, JobId(job), None, _WHO)
+        return await reject_quarantined(tx, JobId(job), None, _WHO)
 
     answer = in_transaction(work)
     match answer:
@@ -148,7 +151,7 @@ def log(
 
 
 def _no_job(job: UUID) -> RollcallError:
-    message = f"there is no sync job {job}; `rollcall sync log` shows them"
+    message = f"there is no job {job}; `rollcall jobs list --state quarantined` shows those that wait"
     return RollcallError(message)
 
 

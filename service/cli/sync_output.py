@@ -13,6 +13,7 @@ from rich.markup import escape
 from service.cli.sync_following import Followed
 from service.domain.jobs import JobState
 from service.store.database import Database
+from service.store.jobs import JobRow
 from service.store.sync_entries import SyncEntry, list_entries
 from service.store.sync_log import SyncLogRow
 
@@ -49,8 +50,11 @@ def print_outcome(followed: Followed) -> bool:
         said.print(f"[yellow]not done yet:[/] {escape(job.error or '')}")
         said.print(f"a worker tries again at {job.next_attempt_at:%H:%M:%S} UTC (job {job.id}, attempt {job.attempts + 1} of 5)")
         return False
-    if run is None or job.state in (JobState.FAILED, JobState.CANCELLED):
+    if job.state in (JobState.FAILED, JobState.CANCELLED):
         said.print(f"[bold red]{job.state.value}:[/] {escape(job.error or 'cancelled')}")
+        return False
+    if run is None:
+        _print_removal(job, console, said)
         return False
     counts = {
         "added": run.added,
@@ -65,8 +69,7 @@ def print_outcome(followed: Followed) -> bool:
     seconds = 0.0 if run.duration is None else run.duration.total_seconds()
     held = run.details.get("held")
     if job.state is JobState.QUARANTINED:
-        said.print(f"[bold yellow]held back:[/] {escape(str(held))}; nothing was changed")
-        said.print(f"rollcall sync approve {job.id}   # they are to go\nrollcall sync reject {job.id}    # nobody is")
+        _print_held(job, str(held), said)
         return True
     console.print(f"{'would be ' if run.dry_run else ''}{told}; {run.fetched:,} read in {seconds:.1f} s")
     for name, meaning in (("withheld", "nobody was removed"), ("held", "it would wait for approval")):
@@ -75,6 +78,20 @@ def print_outcome(followed: Followed) -> bool:
     if run.error_count and not run.dry_run:
         said.print(f"[yellow]{run.error_count:,} records could not be taken:[/] their members stay as they are")
     return any((run.added, run.updated, run.reactivated, run.removed)) and run.dry_run
+
+
+def _print_removal(job: JobRow, console: Console, said: Console) -> None:
+    """What became of the removal of a directory's members, which has no run in the syncs' log."""
+    result = job.result or {}
+    if job.state is JobState.QUARANTINED:
+        _print_held(job, str(result.get("held")), said)
+    else:
+        console.print(f"{result.get('removed', 0):,} removed; the connection is archived")
+
+
+def _print_held(job: JobRow, why: str, said: Console) -> None:
+    said.print(f"[bold yellow]held back:[/] {escape(why)}; nothing was changed")
+    said.print(f"rollcall sync approve {job.id}   # they are to go\nrollcall sync reject {job.id}    # nobody is")
 
 
 def _lines(entry: SyncEntry) -> Iterator[str]:

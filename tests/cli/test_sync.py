@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 
+from service.actions.audit_change import Author
+from service.actions.enqueue_job import Enqueued
+from service.actions.retire_directory import remove_members
+from service.actions.run_job import JobOptions, claim_job, run_job
+from service.domain.jobs import JobId, JobState
+from service.settings import load_settings
+from service.store.database import Database
+from service.wiring.job_kinds import job_kinds
 from tests.cli.test_commands import Command, as_process
 from tests.directory_rig import KEY, Upstream
 from tests.relay_rig import eventually
@@ -30,6 +41,32 @@ def rollcall(database_url: str, rabbitmq_url: str, upstream: Upstream, monkeypat
 async def sync(rollcall: Command, *arguments: str) -> tuple[int, str, str]:
     ended = await rollcall("sync", "--wait", "0", *arguments)
     return ended.status, ended.out, ended.err
+
+
+async def held_removal(url: str) -> JobId:
+    """A removal of the only directory's members, as far as somebody has to look."""
+    database = await Database.connect(url, name="tests", size=2)
+    try:
+        async with database.transaction() as tx:
+            ((company, connection),) = await tx.fetch("select company_id, id from connections")
+            asked = await remove_members(tx, Author(company, "tests"), connection)
+        assert isinstance(asked, Enqueued)
+        claimed = await claim_job(database, asked.job_id, uuid4(), timedelta(seconds=30))
+        assert claimed is not None
+        ended = await run_job(database, claimed, job_kinds(load_settings(), database)[claimed.kind], options=JobOptions())
+        assert ended is JobState.QUARANTINED
+    finally:
+        await database.close()
+    return asked.job_id
+
+
+async def execute(url: str, sql: str) -> None:
+    database = await Database.connect(url, name="tests", size=1)
+    try:
+        async with database.transaction() as tx:
+            await tx.execute(sql)
+    finally:
+        await database.close()
 
 
 async def test_with_two_variables_a_dry_run_shows_what_a_sync_does(rollcall: Command, upstream: Upstream) -> None:
@@ -70,6 +107,36 @@ async def test_what_is_held_back_is_approved_or_rejected(rollcall: Command, upst
     assert (ended.status, ended.out.partition(";")[0]) == (0, "10 removed, 30 unchanged"), ended.err
     shown = (await rollcall("sync", "log")).out.splitlines()
     assert [line.split()[4] for line in shown[1:]] == ["success", "quarantined,", "quarantined,", "success"]
+
+
+async def test_the_removal_of_a_directory_s_members_is_approved_or_rejected_as_the_api_does_it(
+    rollcall: Command, database_url: str
+) -> None:
+    await sync(rollcall)
+    first = await held_removal(database_url)
+    assert (await rollcall("sync", "reject", str(first))).out == f"job {first} is rejected; nobody was removed"
+
+    job = await held_removal(database_url)
+    ended = await rollcall("sync", "approve", str(job))
+
+    assert (ended.status, ended.out) == (0, "40 removed; the connection is archived"), ended.err
+
+
+async def test_more_than_were_approved_wait_anew(rollcall: Command, database_url: str) -> None:
+    await sync(rollcall)
+    job = await held_removal(database_url)
+    await execute(
+        database_url,
+        """
+        insert into members (id, company_id, connection_id, external_id, name, upstream_state, state, version)
+        select gen_random_uuid(), company_id, id, 'late', 'Late', 'active', 'active', 1 from connections
+        """,
+    )
+    ended = await rollcall("sync", "approve", str(job))
+
+    assert ended.status == 1
+    assert "held back: 41 members are live now, and 40 removals were approved; nothing was changed" in ended.err
+    assert f"rollcall sync approve {job}" in ended.err
 
 
 async def test_what_goes_wrong_is_a_sentence_and_status_1(

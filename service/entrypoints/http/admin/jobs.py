@@ -12,10 +12,9 @@ from fastapi import Query, Response
 from service.actions.audit_change import Author, audit_change
 from service.actions.cancel_job import cancel_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
-from service.actions.remove_connection import approve_removal
-from service.actions.request_sync import CONNECTION_REMOVAL, SyncRefused
+from service.actions.request_sync import SyncRefused
 from service.actions.review_job import NotQuarantined, Rejected
-from service.actions.review_sync import approve_sync, reject_sync
+from service.actions.review_quarantine import approve_quarantined, reject_quarantined
 from service.domain.jobs import CancelAsked, Ended, JobId, JobState, Transition
 from service.entrypoints.http.admin.api_model import Listed
 from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
@@ -78,12 +77,8 @@ async def approve(job_id: UUID, principal: Syncer, once: Once, setting: Setting)
     """
 
     async def work(tx: Tx) -> Reply:
-        row = await _found(tx, job_id, principal)
-        answer: Enqueued | AlreadyRunning | NotQuarantined | SyncRefused | None
-        if row.kind == CONNECTION_REMOVAL:
-            answer = await approve_removal(tx, JobId(job_id), principal.company_id)
-        else:
-            answer = await approve_sync(tx, JobId(job_id), principal.company_id, principal.actor, enabled=setting.sync_enabled)
+        company_id, enabled = principal.company_id, setting.sync_enabled
+        answer = await approve_quarantined(tx, JobId(job_id), company_id, principal.actor, enabled=enabled)
         match answer:
             case Enqueued():
                 await audit_change(tx, _author(principal), "job.approved", job_id)
@@ -107,7 +102,7 @@ async def reject(job_id: UUID, principal: Syncer, once: Once) -> Response:
     """Let nothing come of it: it is cancelled, its result kept. 409 where it is not quarantined."""
 
     async def work(tx: Tx) -> Reply:
-        answer = await reject_sync(tx, JobId(job_id), principal.company_id, principal.actor)
+        answer = await reject_quarantined(tx, JobId(job_id), principal.company_id, principal.actor)
         match answer:
             case Rejected():
                 await audit_change(tx, _author(principal), "job.rejected", job_id)
