@@ -15,9 +15,11 @@ from contracts.errors import describe
 from contracts.member_changed import UpstreamMember
 from service.actions.audit_change import Author, audit_change
 from service.clients.directories.source import Health, Source
+from service.domain.change import is_own_national_id
 from service.domain.directories.configuration import Directory
 from service.domain.directories.mapping import MappedRecord, Unmappable, mapped_record
 from service.domain.errors import SourceBroken, SourceRefused, SourceUnavailable
+from service.domain.identity import NATIONAL_ID_AS_KEY
 from service.domain.member import CompanyId, ConnectionId
 from service.store.connections import DirectoryRow, release_connection
 
@@ -113,4 +115,6 @@ def _seen(result: MappedRecord | Unmappable) -> SeenRecord:
             return SeenRecord(result.external_id, describe(error))
         if member.name is None:
             return SeenRecord(result.external_id, "name: a new member needs one")
+        if is_own_national_id(result.external_id, member.national_id):
+            return SeenRecord(result.external_id, NATIONAL_ID_AS_KEY)
     return SeenRecord(result.external_id, None, result.updated_at, result.version, result.member)

@@ -38,6 +38,7 @@ __all__ = [
     "UpstreamRemoval",
     "UpstreamUpsert",
     "VersionKind",
+    "is_own_national_id",
     "normalise_national_id",
 ]
 
@@ -266,3 +267,11 @@ Change: TypeAlias = UpstreamChange | LocalChange
 def normalise_national_id(value: str) -> str:
     """The national id without hyphens and spaces; matched, never checksum-validated."""
     return value.replace("-", "").replace(" ", "")
+
+
+def is_own_national_id(external_id: str, national_id: object) -> bool:
+    """Whether a member's key at its source is the member's national id, hyphens and spaces aside: keys travel in events."""
+    if not isinstance(national_id, str):
+        return False
+    normalised = normalise_national_id(national_id)
+    return bool(normalised) and normalised == normalise_national_id(external_id)

@@ -25,10 +25,11 @@ from service.domain.change import (
     UpstreamRemoval,
     UpstreamUpsert,
     VersionKind,
+    is_own_national_id,
 )
 from service.domain.decide_local import decide_local
 from service.domain.decision import Conflict, Decision, Refused, Stale
-from service.domain.identity import Match, Mismatch, identify, left_behind
+from service.domain.identity import NATIONAL_ID_AS_KEY, Match, Mismatch, identify, left_behind
 from service.domain.member import Member, MemberId, Standing, UpstreamState, altered_member
 from service.domain.transition import Transition, Unchanged, facts_of, publish, publish_new
 
@@ -124,6 +125,9 @@ def _inadmissible(change: UpstreamChange, setting: _Setting) -> Refused | None:
     national_id = change.fields.get("national_id")
     if national_id is not None and not national_id.strip() and "national_id" in setting.rules.mapped_fields:
         return Refused("nothing is left of the national id without its hyphens and spaces")
+    # Also where the mapping leaves the national id alone: the key is one all the same.
+    if is_own_national_id(change.external_id, national_id):
+        return Refused(NATIONAL_ID_AS_KEY)
     return None
 
 

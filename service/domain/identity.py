@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from service.domain.change import UpstreamUpsert
 from service.domain.member import Member, MemberId, Standing, UpstreamState
 
-__all__ = ["Match", "Mismatch", "identify", "left_behind"]
+__all__ = ["NATIONAL_ID_AS_KEY", "Match", "Mismatch", "identify", "left_behind"]
+
+# Why an upsert is refused, or a record invalid; the national id itself is not quoted.
+NATIONAL_ID_AS_KEY: Final = "externalId is the member's own national id, and would travel in events"
 
 
 @dataclass(frozen=True, slots=True)

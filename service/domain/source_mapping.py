@@ -15,6 +15,7 @@ __all__ = [
     "REMOVED",
     "InvalidMapping",
     "Path",
+    "check_key",
     "counted_time",
     "find",
     "microseconds",
@@ -66,6 +67,12 @@ def parse_member(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     if settings.get("externalId") is None:
         raise InvalidMapping("externalId says where the member's key lies")
     return member
+
+
+def check_key(external_id: Path, national_id: Path | None) -> None:
+    """Raise InvalidMapping where the member's key would be the national id."""
+    if external_id == national_id:
+        raise InvalidMapping("externalId travels in events and must not be the national id")
 
 
 def parse_optional_path(settings: Mapping[str, Any], name: str) -> Path | None:

@@ -22,10 +22,12 @@ from service.domain.change import (
     UpstreamRemoval,
     UpstreamUpsert,
     VersionKind,
+    is_own_national_id,
     normalise_national_id,
 )
 from service.domain.directories.delta import Difference
 from service.domain.errors import Park
+from service.domain.identity import NATIONAL_ID_AS_KEY
 from service.domain.member import CompanyId, ConnectionId, UpstreamState
 from service.domain.source_hash import content_of, hash_of, within_calendar
 from service.domain.source_mapping import MEMBER_FIELDS
@@ -100,7 +102,7 @@ def to_mapped_change(message: WebhookReceivedV1, envelope: Envelope, mapping: We
 
 
 def to_snapshot_change(row: DeltaRow, snapshot: Snapshot) -> UpstreamChange:
-    """The change that a difference asks for; raises Park where the record does not fit the contract, with a text free of values."""
+    """The change that a difference asks for; raises Park where the record cannot be one, with a text free of values."""
     if row.external_id is None:
         raise Park("the record has no key")
     common: dict[str, Any] = {
@@ -119,6 +121,9 @@ def to_snapshot_change(row: DeltaRow, snapshot: Snapshot) -> UpstreamChange:
     if row.content is None or row.source_hash is None:
         raise Park(row.reason or "the record cannot be read")
     fields = _fields_of(row.content)
+    # As a decision would: who only compares, decides nothing.
+    if is_own_national_id(row.external_id, fields.get("national_id")):
+        raise Park(NATIONAL_ID_AS_KEY)
     return UpstreamUpsert(fields=fields, source_hash=row.source_hash, replaces_external_id=row.replaces, **common)
 
 

@@ -111,6 +111,16 @@ async def test_a_record_that_cannot_be_read_is_an_error_of_its_key(syncs: Syncs)
     assert (run.verdict, run.errors, run.compared, list(found)) == ("clean", 1, 99, ["5"])
 
 
+async def test_a_key_that_is_the_national_id_is_an_error_of_its_key_and_no_drift(syncs: Syncs) -> None:
+    await syncs.sync()
+    syncs.upstream.change(insert=[101])
+    syncs.upstream.dress({101: {"kennitala": "101"}})
+
+    run, found = await compare(syncs)
+
+    assert (run.verdict, run.errors, run.compared, list(found)) == ("clean", 1, 100, ["101"])
+
+
 async def test_a_source_that_does_not_answer_is_inconclusive(syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
     await syncs.sync()
 

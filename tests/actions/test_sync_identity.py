@@ -71,6 +71,21 @@ async def test_a_person_whose_new_record_cannot_be_taken_is_not_removed_with_the
     assert "7" in await syncs.live()
 
 
+async def test_a_key_that_is_the_national_id_is_not_taken_and_nobody_is_absent_for_it(syncs: Syncs) -> None:
+    ((national_id,),) = await syncs.fetch("select national_id from members where external_id = '7'")
+    syncs.upstream.change(insert=[51])
+    # Somebody known gets such a key, somebody's key comes to be one, and somebody new has one from the start.
+    syncs.upstream.dress({7: {"id": f"{national_id[:6]}-{national_id[6:]}"}, 8: {"kennitala": "8"}, 51: {"kennitala": "5-1"}})
+    foreseen = await syncs.sync(dry_run=True)
+    row = await syncs.sync()
+    assert row.state is JobState.PARTIAL
+    assert counts(await syncs.log(row.id)) == counts(await syncs.log(foreseen.id)) == {"verified": 48, "error_count": 3}
+    entries = await syncs.entries(row.id)
+    assert {entry.what for entry in entries} == {"invalid"}
+    assert {entry.reason for entry in entries} == {"externalId is the member's own national id, and would travel in events"}
+    assert await syncs.live() == {str(number) for number in range(1, 51)}
+
+
 async def test_somebody_who_was_removed_returns_under_another_key_and_is_the_same(syncs: Syncs) -> None:
     member = await id_of(syncs, "7")
     syncs.upstream.change(delete=[7])

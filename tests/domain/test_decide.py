@@ -262,6 +262,25 @@ class TestRefusals:
         assert "national id" in reason_of(decided(None, change))
         assert applied(None, change, rules(mapped_fields=SOURCE_FIELDS - {"national_id"})).national_id is None
 
+    @pytest.mark.parametrize(
+        ("key", "national_id"), [("0101012345", "0101012345"), ("010101-2345", "0101012345"), ("0101012345", "010101 2345")]
+    )
+    @pytest.mark.parametrize("known", [None, member(), removed()])
+    @pytest.mark.parametrize("mapped", [SOURCE_FIELDS, frozenset({"name"})])
+    def test_a_key_that_is_the_members_own_national_id_for_it_travels_in_events(self, key, national_id, known, mapped):
+        known = known and replace(known, external_id=key)
+        change = upsert(9, {"name": "Anna", "national_id": national_id}, external_id=key)
+
+        reason = reason_of(decided(known, change, rules(mapped_fields=mapped)))
+
+        assert "externalId is the member's own national id" in reason
+        assert "0101" not in reason
+
+    def test_a_key_that_merely_contains_the_national_id_or_has_none_beside_it_is_its_sources_affair(self):
+        for key, national_id in (("m-0101012345", "0101012345"), ("0101012345", None), ("1", "0101012345")):
+            assert applied(None, upsert(1, {"name": "Anna", "national_id": national_id}, external_id=key)).external_id == key
+        assert isinstance(decided(member(external_id="0101012345"), removal(9, external_id="0101012345")), Transition)
+
     def test_no_national_id_is_not_a_blank_one(self):
         assert applied(member(national_id="0101012345"), upsert(2, {"national_id": None})).national_id is None
 

@@ -163,6 +163,7 @@ def test_any_payload_is_mapped_or_refused_with_a_reason(payload: dict[str, Any])
         ({"externalId": "id", "member": {"name": "n"}, "actions": ["a"]}, "actions maps texts to texts"),
         ({"externalId": "id", "member": {"name": "n"}, "otherActions": "explode"}, "otherActions is one of"),
         ({"externalId": "id", "member": {"name": "n"}, "colour": 1}, "unknown: colour"),
+        ({"externalId": "p.ssn", "member": {"name": "n", "nationalId": "p.ssn"}}, "must not be the national id"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused_with_its_reason(settings: dict[str, Any], problem: str) -> None:

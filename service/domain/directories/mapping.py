@@ -24,6 +24,7 @@ from service.domain.source_mapping import (
     REMOVED,
     InvalidMapping,
     Path,
+    check_key,
     find,
     microseconds,
     parse_member,
@@ -180,8 +181,7 @@ def directory_mapping(settings: Mapping[str, Any], *, nested: bool = True) -> Di
         zone=_zone(settings.get("timeZone")),
         states=parse_texts(settings.get("states", {}), "states"),
     )
-    if mapping.external_id == mapping.member.get("national_id"):
-        raise InvalidMapping("externalId travels in events and must not be the national id")
+    check_key(mapping.external_id, mapping.member.get("national_id"))
     return mapping
 
 

@@ -14,6 +14,7 @@ from service.domain.source_mapping import (
     REMOVED,
     InvalidMapping,
     Path,
+    check_key,
     counted_time,
     find,
     microseconds,
@@ -99,7 +100,7 @@ def webhook_mapping(settings: Mapping[str, Any]) -> WebhookMapping:
     actions = parse_texts(settings.get("actions", _DEFAULT_ACTIONS if action is not None else {}), "actions")
     if not set(actions.values()) <= _ACTIONS:
         raise InvalidMapping(f"actions maps to {', '.join(sorted(_ACTIONS))}")
-    return WebhookMapping(
+    mapping = WebhookMapping(
         external_id=parse_path(settings["externalId"], "externalId"),
         updated_at=parse_optional_path(settings, "updatedAt"),
         member={name: parse_path(path, f"member.{name}") for name, path in member.items()},
@@ -110,6 +111,8 @@ def webhook_mapping(settings: Mapping[str, Any]) -> WebhookMapping:
         time_unit=unit,
         states=parse_texts(settings.get("states", {}), "states"),
     )
+    check_key(mapping.external_id, mapping.member.get("nationalId"))
+    return mapping
 
 
 DEFAULT_MAPPING: Final = webhook_mapping(

@@ -189,8 +189,9 @@ async def test_an_address_of_an_inner_network_is_never_dialled(admin: Admin, ups
 
 
 async def test_a_directory_is_tested_previewed_and_released(admin: Admin, upstream: Upstream) -> None:
-    upstream.reset(3)
+    upstream.reset(4)
     upstream.change(update={2: {"name": " "}})
+    upstream.dress({4: {"kennitala": "4"}})
     tenant = await admin.tenant()
     made = await admin.directory(tenant, upstream.url)
     path = f"/api/directory/{made['id']}"
@@ -201,12 +202,13 @@ async def test_a_directory_is_tested_previewed_and_released(admin: Admin, upstre
     preview = (await admin.client.post(f"{path}/preview", headers=tenant.headers())).json()
 
     assert (tested["works"], tested["reachable"], tested["authorised"], tested["shape"]) == (True, True, True, True)
-    assert (tested["count"], tested["onFirstPage"], tested["fitOnFirstPage"]) == (3, 3, 2)
+    assert (tested["count"], tested["onFirstPage"], tested["fitOnFirstPage"]) == (4, 4, 2)
     assert (tested["released"], again["released"]) == (True, False)
     assert (await admin.client.get(path, headers=tenant.headers())).json()["status"] == "active"
-    assert [item["action"] for item in preview["items"]] == ["upsert", None, "upsert"]
+    assert [item["action"] for item in preview["items"]] == ["upsert", None, "upsert", None]
     assert preview["items"][0]["member"]["name"]
     assert preview["items"][1]["unfit"].startswith("member.name") or "name" in preview["items"][1]["unfit"]
+    assert "national id" in preview["items"][3]["unfit"]
     assert await live(admin) == set()
 
 
