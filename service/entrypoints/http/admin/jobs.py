@@ -12,15 +12,18 @@ from fastapi import Query, Response
 from service.actions.audit_change import Author, audit_change
 from service.actions.cancel_job import cancel_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
-from service.actions.request_sync import SyncRefused
+from service.actions.reconcile_drift import DRIFT_FULL, DRIFT_SAMPLED
+from service.actions.request_sync import DIRECTORY_SYNC, SyncRefused
 from service.actions.review_job import NotQuarantined, Rejected
 from service.actions.review_quarantine import approve_quarantined, reject_quarantined
+from service.actions.scan_company import SCAN
+from service.domain.api_keys import KeyScope
 from service.domain.jobs import CancelAsked, Ended, JobId, JobState, Transition
 from service.entrypoints.http.admin.api_model import Listed
 from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
 from service.entrypoints.http.admin.job_models import Job, StartedJob, shown_job
 from service.entrypoints.http.admin.paging import Cursor, Page
-from service.entrypoints.http.admin.principal import Principal, Syncer, Watcher
+from service.entrypoints.http.admin.principal import Principal, Starter, Watcher, demand
 from service.entrypoints.http.admin.problems import ProblemError
 from service.entrypoints.http.admin.route import admin_router
 from service.entrypoints.http.admin.setting import Db, Setting
@@ -32,6 +35,8 @@ __all__ = ["router"]
 router: Final = admin_router("jobs")
 
 _PAGES: Final = Cursor("jobs", (datetime, UUID))
+# What `Syncer` routes start; the others are an administrator's.
+_STARTED_BY_SYNC: Final = frozenset({DIRECTORY_SYNC, SCAN, DRIFT_SAMPLED, DRIFT_FULL})
 
 
 @router.get("/sync/jobs", summary="List jobs")
@@ -70,13 +75,15 @@ async def show(job_id: UUID, principal: Watcher, db: Db) -> Job:
     response_model=StartedJob,
     responses=IDEMPOTENT,
 )
-async def approve(job_id: UUID, principal: Syncer, once: Once, setting: Setting) -> Response:
+async def approve(job_id: UUID, principal: Starter, once: Once, setting: Setting) -> Response:
     """Let the job run again. A sync may then remove whom its list names, and nobody else; a removal as many as it has counted.
 
-    409 where it is not quarantined, another job works on the directory, or syncs are switched off: then the list stays.
+    409 where it is not quarantined, another job works on the directory, or syncs are switched off: then the list stays. 403 where
+    the key could not have asked for the job: of a sync that takes `sync`, of the removal of a directory's members `admin`.
     """
 
     async def work(tx: Tx) -> Reply:
+        await _demand_start(tx, job_id, principal)
         company_id, enabled = principal.company_id, setting.sync_enabled
         answer = await approve_quarantined(tx, JobId(job_id), company_id, principal.actor, enabled=enabled)
         match answer:
@@ -98,10 +105,14 @@ async def approve(job_id: UUID, principal: Syncer, once: Once, setting: Setting)
 
 
 @router.post("/sync/jobs/{job_id}/reject", summary="Reject a quarantined job", response_model=Job, responses=IDEMPOTENT)
-async def reject(job_id: UUID, principal: Syncer, once: Once) -> Response:
-    """Let nothing come of it: it is cancelled, its result kept. 409 where it is not quarantined."""
+async def reject(job_id: UUID, principal: Starter, once: Once) -> Response:
+    """Let nothing come of it: it is cancelled, its result kept. 409 where it is not quarantined.
+
+    403 where the key could not have asked for the job: a sync takes `sync`, the removal of a directory's members `admin`.
+    """
 
     async def work(tx: Tx) -> Reply:
+        await _demand_start(tx, job_id, principal)
         answer = await reject_quarantined(tx, JobId(job_id), principal.company_id, principal.actor)
         match answer:
             case Rejected():
@@ -118,10 +129,15 @@ async def reject(job_id: UUID, principal: Syncer, once: Once) -> Response:
 
 
 @router.post("/sync/jobs/{job_id}/cancel", summary="Cancel a job", response_model=Job, responses=IDEMPOTENT)
-async def cancel(job_id: UUID, principal: Syncer, once: Once) -> Response:
-    """At once while it is queued; a running one stops at its next step. What it has done by then stays. 409 where it has ended."""
+async def cancel(job_id: UUID, principal: Starter, once: Once) -> Response:
+    """At once while it is queued; a running one stops at its next step. What it has done by then stays. 409 where it has ended.
+
+    403 where the key could not have asked for the job: `sync` is for syncs, scans and drift runs, `admin` for every other kind,
+    such as the removal of a directory's members and replays to a subscriber.
+    """
 
     async def work(tx: Tx) -> Reply:
+        await _demand_start(tx, job_id, principal)
         answer = await cancel_job(tx, JobId(job_id), principal.company_id)
         match answer:
             case Transition() | CancelAsked():
@@ -135,6 +151,12 @@ async def cancel(job_id: UUID, principal: Syncer, once: Once) -> Response:
                 assert_never(answer)
 
     return await once.answer(work)
+
+
+async def _demand_start(tx: Tx, job_id: UUID, principal: Principal) -> None:
+    """Raise a problem where the company has no such job, or the key could not have asked for it."""
+    row = await _found(tx, job_id, principal)
+    demand(principal, KeyScope.SYNC if row.kind in _STARTED_BY_SYNC else KeyScope.ADMIN)
 
 
 async def _found(tx: Tx, job_id: UUID, principal: Principal) -> JobRow:

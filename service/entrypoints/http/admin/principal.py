@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Final, TypeAlias
@@ -19,7 +19,7 @@ from service.entrypoints.http.admin.setting import AdminSetting, Db
 from service.store.api_keys import find_api_key, note_api_key_use
 from service.store.companies import find_company, list_companies
 
-__all__ = ["Administrator", "Caller", "Operator", "Principal", "Reader", "Syncer", "Watcher", "authenticate"]
+__all__ = ["Administrator", "Caller", "Operator", "Principal", "Reader", "Starter", "Syncer", "Watcher", "authenticate", "demand"]
 
 _BEARER: Final = "bearer "
 _ALL: Final = frozenset(KeyScope)
@@ -107,13 +107,22 @@ def _whoever_may(*scopes: KeyScope) -> Callable[..., Awaitable[Principal]]:
         ] = None,
     ) -> Principal:
         caller = _caller(request)
-        if not caller.scopes.intersection(scopes):
-            wanted = " or ".join(f"`{scope}`" for scope in scopes)
-            raise ProblemError(HTTPStatus.FORBIDDEN, f"the key lacks the scope {wanted}")
+        _demand(caller.scopes, scopes)
         company_id = caller.company_id if caller.company_id is not None else await _chosen(db, company)
         return Principal(actor=caller.actor, company_id=company_id, scopes=caller.scopes, is_operator=caller.is_operator)
 
     return principal
+
+
+def demand(principal: Principal, scope: KeyScope) -> None:
+    """Raise the problem of a missing scope, where a route's own does not say enough."""
+    _demand(principal.scopes, (scope,))
+
+
+def _demand(scopes: frozenset[KeyScope], wanted: Sequence[KeyScope]) -> None:
+    if not scopes.intersection(wanted):
+        named = " or ".join(f"`{scope}`" for scope in wanted)
+        raise ProblemError(HTTPStatus.FORBIDDEN, f"the key lacks the scope {named}")
 
 
 def _operator(request: Request, _: Key) -> Caller:
@@ -165,4 +174,8 @@ Syncer = Annotated[Principal, Security(_whoever_may(KeyScope.SYNC), scopes=_bear
 Administrator = Annotated[Principal, Security(_whoever_may(KeyScope.ADMIN), scopes=_bearing(KeyScope.ADMIN))]
 # How syncs and jobs go, without anybody's data.
 Watcher = Annotated[Principal, Security(_whoever_may(KeyScope.READ, KeyScope.SYNC), scopes=_bearing(KeyScope.READ, KeyScope.SYNC))]
+# Who may start one kind of job or another: which of the two scopes it takes, the job's kind says.
+Starter = Annotated[
+    Principal, Security(_whoever_may(KeyScope.SYNC, KeyScope.ADMIN), scopes=_bearing(KeyScope.SYNC, KeyScope.ADMIN))
+]
 Operator = Annotated[Caller, Security(_operator, scopes=["operator"])]

@@ -67,13 +67,13 @@ async def test_many_wait_for_approval_and_no_more_than_were_approved_go(admin: A
         select gen_random_uuid(), company_id, id, 'late', 'Late', 'active', 'active', 1 from connections returning id
         """
     )
-    assert (await admin.client.post(f"/sync/jobs/{job}/approve", headers=tenant.headers("sync"))).status_code == 202
+    assert (await admin.client.post(f"/sync/jobs/{job}/approve", headers=tenant.headers("admin"))).status_code == 202
     anew = await admin.run(job)
     assert (anew.state, anew.result) == (
         JobState.QUARANTINED,
         {"held": "21 members are live now, and 20 removals were approved", "removals": 21},
     )
-    assert (await admin.client.post(f"/sync/jobs/{job}/approve", headers=tenant.headers("sync"))).status_code == 202
+    assert (await admin.client.post(f"/sync/jobs/{job}/approve", headers=tenant.headers("admin"))).status_code == 202
     done = await admin.run(job)
 
     assert (done.state, done.result) == (JobState.SUCCEEDED, {"removed": 21})
@@ -86,8 +86,8 @@ async def test_rejected_it_leaves_everything_as_it_was(admin: Admin, upstream: U
     job = await remove(admin, tenant, path)
     await admin.run(job)
 
-    rejected = await admin.client.post(f"/sync/jobs/{job}/reject", headers=tenant.headers("sync"))
-    again = await admin.client.post(f"/sync/jobs/{job}/reject", headers=tenant.headers("sync"))
+    rejected = await admin.client.post(f"/sync/jobs/{job}/reject", headers=tenant.headers("admin"))
+    again = await admin.client.post(f"/sync/jobs/{job}/reject", headers=tenant.headers("admin"))
 
     assert (rejected.status_code, rejected.json()["state"]) == (200, "cancelled")
     assert again.status_code == 409
