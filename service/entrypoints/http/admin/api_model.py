@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Generic, TypeVar
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-__all__ = ["AnswerModel", "Listed", "Name", "RequestModel", "Whole"]
+__all__ = ["AnswerModel", "Listed", "Name", "RequestModel", "Whole", "shown_examples"]
 
 T = TypeVar("T")
 
 
 class _ApiModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    # One such body as it is on the wire, for the description; every body that a route takes or answers has one.
+    example: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def shown(cls) -> dict[str, Any]:
+        """The example, empty where there is none."""
+        return cls.example
 
 
 class RequestModel(_ApiModel):
@@ -33,6 +43,22 @@ class Listed(AnswerModel, Generic[T]):
 
     items: list[T]
     next_cursor: str | None = None
+
+    @classmethod
+    def shown(cls) -> dict[str, Any]:
+        """With the example of what it lists; empty where that has none."""
+        args = cls.__pydantic_generic_metadata__["args"]
+        items = [item.example for item in args if isinstance(item, type) and issubclass(item, _ApiModel)]
+        return {"items": items, "nextCursor": None} if items else {}
+
+
+def shown_examples() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each example with the name of its model's schema in the description."""
+    below = list[type[_ApiModel]](_ApiModel.__subclasses__())
+    for kind in below:
+        below += kind.__subclasses__()
+        if shown := kind.shown():
+            yield re.sub(r"\W", "_", kind.__name__), shown
 
 
 # Any text in one line.

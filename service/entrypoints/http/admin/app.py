@@ -28,7 +28,7 @@ from service.entrypoints.http.admin import (
 from service.entrypoints.http.admin.docs_page import docs_page
 from service.entrypoints.http.admin.door import AdminDoor
 from service.entrypoints.http.admin.idempotency import add_replay_handler
-from service.entrypoints.http.admin.openapi import describe_problems
+from service.entrypoints.http.admin.openapi import complete_description
 from service.entrypoints.http.admin.problems import add_problem_handlers
 from service.entrypoints.http.admin.setting import AdminSetting
 from service.entrypoints.http.request_body import BodyReader
@@ -91,7 +91,7 @@ def admin_api(setting: AdminSetting) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    describe_problems(app)
+    complete_description(app)
     app.state.setting = setting
     app.state.bodies = BodyReader(_LARGEST_BODY, _RECEIVE_SECONDS, _ALL_BODIES)
     add_problem_handlers(app)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from fastapi import Query
 
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed
+from service.entrypoints.http.admin.example_ids import CORRELATION, KEY, REGISTER
 from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Reader
 from service.entrypoints.http.admin.route import admin_router
@@ -32,6 +33,16 @@ class Event(AnswerModel):
     subject_id: UUID
     changes: dict[str, Any]
     correlation_id: str
+
+    example: ClassVar[dict[str, Any]] = {
+        "occurredAt": "2026-11-25T10:00:00Z",
+        "actor": f"key:{KEY}",
+        "action": "directory.scheduled",
+        "subjectKind": "directory",
+        "subjectId": REGISTER,
+        "changes": {"autoSyncIntervalMinutes": {"before": None, "after": 60}},
+        "correlationId": CORRELATION,
+    }
 
 
 @router.get("/api/audit", summary="What was administered")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from fastapi import Response
@@ -15,6 +15,7 @@ from service.actions.configure_scans import SHORTEST_SCAN_INTERVAL, ScansRefused
 from service.actions.register_company import CompanyRefused, is_time_zone, register_company, revise_company
 from service.domain.member import CompanyId
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed, Name, RequestModel, Whole
+from service.entrypoints.http.admin.example_ids import ADDED_AT, CHOIR
 from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
 from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Administrator, Operator, Reader
@@ -63,6 +64,8 @@ class NewCompany(RequestModel):
     time_zone: TimeZone = "UTC"
     grace_days: GraceDays = None
 
+    example: ClassVar[dict[str, Any]] = {"name": "Choir", "timeZone": "Atlantic/Reykjavik", "graceDays": 14}
+
 
 class CompanyPatch(RequestModel):
     """What is to change; what is absent stays."""
@@ -79,6 +82,8 @@ class CompanyPatch(RequestModel):
         examples=[1440],
     )
 
+    example: ClassVar[dict[str, Any]] = {"graceDays": 30, "scanProviders": {"duplicates": {}}, "scanIntervalMinutes": 1440}
+
 
 class Company(AnswerModel):
     """A company."""
@@ -90,6 +95,16 @@ class Company(AnswerModel):
     scan_providers: dict[str, dict[str, Any]]
     scan_interval_minutes: int | None
     created_at: datetime
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": CHOIR,
+        "name": "Choir",
+        "timeZone": "Atlantic/Reykjavik",
+        "graceDays": 14,
+        "scanProviders": {"duplicates": {}},
+        "scanIntervalMinutes": 1440,
+        "createdAt": ADDED_AT,
+    }
 
 
 @router.get("/api/companies", summary="List companies")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from service.domain.directories.configuration import without_queries
 from service.domain.directories.guard import RemovalLimits
 from service.domain.source_mapping import MEMBER_FIELDS
 from service.entrypoints.http.admin.api_model import AnswerModel, Name, RequestModel, Whole
+from service.entrypoints.http.admin.example_ids import ADDED_AT, REGISTER
 from service.store.directories import DirectoryView
 
 __all__ = [
@@ -89,6 +90,15 @@ class NewDirectoryBody(RequestModel):
     fields: Fields = None
     removal_limits: Limits | None = None
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "register",
+        "kind": "django",
+        "settings": {"baseUrl": "https://members.example.com", "path": "/api/members/", "pageSize": 500},
+        "secretReference": "env:ROLLCALL_SECRET_REGISTER",
+        "versions": "updated_at",
+        "removalLimits": {"most": 100, "mostPercent": 2, "few": 5},
+    }
+
 
 class DirectoryPatch(RequestModel):
     """What is to change; what is absent stays. `settings` take the place of all that were there."""
@@ -105,6 +115,8 @@ class DirectoryPatch(RequestModel):
         description="It is synced after each of these, at first at once; null: no more by itself.",
         examples=[60],
     )
+
+    example: ClassVar[dict[str, Any]] = {"autoSyncIntervalMinutes": 60, "removalLimits": {"most": 200, "mostPercent": 5, "few": 5}}
 
 
 class Directory(AnswerModel):
@@ -126,6 +138,24 @@ class Directory(AnswerModel):
     created_at: datetime
     archived_at: datetime | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": REGISTER,
+        "name": "register",
+        "kind": "django",
+        "status": "active",
+        "versions": "updated_at",
+        "fields": ["email", "name", "nationalId"],
+        "settings": {"baseUrl": "https://members.example.com", "path": "/api/members/", "pageSize": 500},
+        "secretReference": "env:ROLLCALL_SECRET_REGISTER",
+        "removalLimits": {"most": 100, "mostPercent": 2.0, "few": 5},
+        "takesWebhooks": False,
+        "autoSyncIntervalMinutes": 60,
+        "lastFullSyncAt": "2026-12-01T11:30:00Z",
+        "lastIncrementalSyncAt": None,
+        "createdAt": ADDED_AT,
+        "archivedAt": None,
+    }
+
 
 class TestResult(AnswerModel):
     """Whether the directory can be synced; a question that an earlier answer left without sense is null."""
@@ -140,6 +170,18 @@ class TestResult(AnswerModel):
     on_first_page: int
     fit_on_first_page: int
 
+    example: ClassVar[dict[str, Any]] = {
+        "works": True,
+        "reachable": True,
+        "authorised": True,
+        "shape": True,
+        "problem": None,
+        "released": False,
+        "count": 1204,
+        "onFirstPage": 500,
+        "fitOnFirstPage": 500,
+    }
+
 
 class PreviewedRecord(AnswerModel):
     """What one record would mean; `unfit` says why it would not be taken, without its values."""
@@ -151,6 +193,15 @@ class PreviewedRecord(AnswerModel):
     version: int | None
     member: dict[str, Any] | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "externalId": "ada",
+        "action": "upsert",
+        "unfit": None,
+        "updatedAt": "2026-11-30T08:15:00Z",
+        "version": None,
+        "member": {"nationalId": "1012159991", "name": "Ada Lovelace", "email": "ada@example.org"},
+    }
+
 
 class Preview(AnswerModel):
     """What the first page would mean: personal data."""
@@ -158,6 +209,8 @@ class Preview(AnswerModel):
     problem: str | None
     count: int | None
     items: list[PreviewedRecord]
+
+    example: ClassVar[dict[str, Any]] = {"problem": None, "count": 1204, "items": [PreviewedRecord.example]}
 
 
 def domain_fields(fields: list[MemberField] | None) -> list[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Final, assert_never
+from typing import Annotated, Any, ClassVar, Final, assert_never
 from uuid import UUID
 
 from fastapi import Path, Query, Response
@@ -16,6 +16,7 @@ from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.request_drift_run import NothingToCompare, request_drift_run
 from service.domain.drift import ReconciliationMode, Verdict
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed, RequestModel, Whole
+from service.entrypoints.http.admin.example_ids import CORRELATION, DRIFT_RUN, HER, JOB
 from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
 from service.entrypoints.http.admin.job_models import StartedJob
 from service.entrypoints.http.admin.paging import Cursor, Page
@@ -53,6 +54,8 @@ class DriftedKey(AnswerModel):
     what: FindingKind
     reason: str = Field(examples=["the member differs from its source in name"])
 
+    example: ClassVar[dict[str, Any]] = {"key": HER, "what": "drift", "reason": "the row differs from its audit in plan"}
+
 
 class DriftRun(AnswerModel):
     """What one comparison of one read model has counted."""
@@ -78,6 +81,27 @@ class DriftRun(AnswerModel):
     correlation_id: str
     keys: list[DriftedKey] = Field(description="The first 20; `GET /api/drift/runs/{id}/keys` lists a thousand of each kind.")
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": DRIFT_RUN,
+        "jobId": JOB,
+        "readModel": "audit",
+        "mode": "full",
+        "startedAt": "2026-11-29T04:30:00.040000Z",
+        "finishedAt": "2026-11-29T04:30:02.110000Z",
+        "verdict": "clean",
+        "compared": 1204,
+        "outOfSync": 1,
+        "rate": 0.00083,
+        "errors": 0,
+        "healed": 0,
+        "truncated": False,
+        "streak": 0,
+        "promoted": False,
+        "error": None,
+        "correlationId": CORRELATION,
+        "keys": [DriftedKey.example],
+    }
+
 
 class DriftRunBody(RequestModel):
     """How to compare."""
@@ -86,6 +110,8 @@ class DriftRunBody(RequestModel):
     most: Annotated[Whole, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None, description="Stop after so many keys; a run that leaves keys out is `truncated`."
     )
+
+    example: ClassVar[dict[str, Any]] = {"full": True, "most": 100000}
 
 
 @router.get("/api/drift", summary="List drift runs")

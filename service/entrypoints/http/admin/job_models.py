@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import Field
@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from service.domain.jobs import JobState
 from service.entrypoints.http.admin.api_model import AnswerModel
+from service.entrypoints.http.admin.example_ids import CORRELATION, JOB, KEY, REGISTER, SYNC_RUN
 from service.store.jobs import JobRow
 
 __all__ = ["Job", "StartedJob", "shown_job"]
@@ -22,6 +23,8 @@ class StartedJob(AnswerModel):
 
     job_id: UUID
     state: JobState = JobState.QUEUED
+
+    example: ClassVar[dict[str, Any]] = {"jobId": JOB, "state": "queued"}
 
 
 class Progress(AnswerModel):
@@ -35,6 +38,17 @@ class Progress(AnswerModel):
     to_apply: int | None = None
     rate: float | None = None
     eta_seconds: float | None = None
+
+    example: ClassVar[dict[str, Any]] = {
+        "phase": "apply",
+        "fetched": 1204,
+        "of": 1204,
+        "compared": 1204,
+        "applied": 3,
+        "toApply": 3,
+        "rate": 960.5,
+        "etaSeconds": 0.0,
+    }
 
 
 class Job(AnswerModel):
@@ -56,6 +70,25 @@ class Job(AnswerModel):
     next_attempt_at: datetime | None
     cancel_requested_at: datetime | None
     correlation_id: str
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": JOB,
+        "kind": "directory_sync",
+        "subjectId": REGISTER,
+        "state": "succeeded",
+        "requestedBy": f"key:{KEY}",
+        "parameters": {"mode": "full", "type": "manual"},
+        "attempts": 1,
+        "progress": Progress.example,
+        "result": {"syncLogId": SYNC_RUN, "status": "success", "fetched": 1204, "added": 1, "updated": 2, "verified": 1201},
+        "error": None,
+        "createdAt": "2026-12-01T11:30:00Z",
+        "startedAt": "2026-12-01T11:30:00.040000Z",
+        "finishedAt": "2026-12-01T11:30:01.290000Z",
+        "nextAttemptAt": None,
+        "cancelRequestedAt": None,
+        "correlationId": CORRELATION,
+    }
 
 
 def shown_job(row: JobRow) -> Job:

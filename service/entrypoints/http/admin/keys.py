@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from fastapi import Response
@@ -14,6 +14,7 @@ from service.actions.audit_change import Author
 from service.actions.issue_key import KeyRefused, issue_key, revoke_key
 from service.domain.api_keys import ApiKeyId, KeyScope
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed, Name, RequestModel
+from service.entrypoints.http.admin.example_ids import ADDED_AT, KEY
 from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
 from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Administrator
@@ -39,6 +40,12 @@ class NewKey(RequestModel):
     scopes: Scopes
     expires_at: AwareDatetime | None = None
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "the nightly import",
+        "scopes": ["read", "sync"],
+        "expiresAt": "2027-12-31T23:59:59Z",
+    }
+
 
 class Key(AnswerModel):
     """A key, without what would let anybody use it. When it was last used is noted to the hour."""
@@ -53,11 +60,25 @@ class Key(AnswerModel):
     revoked_by: str | None
     last_used_at: datetime | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": KEY,
+        "name": "the nightly import",
+        "scopes": ["read", "sync"],
+        "createdAt": ADDED_AT,
+        "createdBy": "operator",
+        "expiresAt": "2027-12-31T23:59:59Z",
+        "revokedAt": None,
+        "revokedBy": None,
+        "lastUsedAt": "2026-12-01T03:00:00Z",
+    }
+
 
 class IssuedKey(Key):
     """The same with the key itself, this once: a repetition of the request answers null for it."""
 
     key: str | None = Field(examples=["rc_019b2f6c2f0e7cc19a0d5c1b0f8a7e11_…"])
+
+    example: ClassVar[dict[str, Any]] = {**Key.example, "lastUsedAt": None, "key": "rc_019b2f6c1a2b74d3b5c67d8e9f0a1b0b_…"}
 
 
 @router.get("/api/keys", summary="List keys")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
@@ -15,6 +15,7 @@ from service.domain.change import MemberFields, normalise_national_id
 from service.domain.member import Standing, UpstreamState
 from service.domain.source_hash import within_calendar
 from service.entrypoints.http.admin.api_model import AnswerModel, RequestModel
+from service.entrypoints.http.admin.example_ids import ADDED_AT, CORRELATION, ENDS_AT, HER, KEY, NOW, REGISTER, STARTS_AT
 from service.store.member_history import PastVersion
 from service.store.member_views import MemberView, VerifiedMember
 
@@ -87,17 +88,32 @@ class NewMember(_MemberBody):
 
     name: contract.Name = Field(examples=["Ada Lovelace"])
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "Ada Lovelace",
+        "nationalId": "101215-9991",
+        "email": "ada@example.org",
+        "phone": "+354 555 1234",
+        "plan": "annual",
+        "startsAt": STARTS_AT,
+        "expiresAt": ENDS_AT,
+        "metadata": {"section": "alto"},
+    }
+
 
 class MemberPatch(_MemberBody):
     """What is to change; what is absent stays."""
 
     name: contract.Name = Field(default_factory=str, examples=["Ada King"])
 
+    example: ClassVar[dict[str, Any]] = {"name": "Ada King", "phone": None, "expiresAt": "2028-01-01T00:00:00Z"}
+
 
 class HeldFor(RequestModel):
     """A local suspension, which no source lifts."""
 
     reason: Reason
+
+    example: ClassVar[dict[str, Any]] = {"reason": "owes 2026"}
 
 
 class Member(AnswerModel):
@@ -126,11 +142,38 @@ class Member(AnswerModel):
     created_at: datetime
     read_at: datetime
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": HER,
+        "connectionId": REGISTER,
+        "externalId": "ada",
+        "nationalId": "1012159991",
+        "name": "Ada Lovelace",
+        "email": "ada@example.org",
+        "phone": "+354 555 1234",
+        "metadata": {"section": "alto"},
+        "state": "suspended",
+        "upstreamState": "active",
+        "hold": "owes 2026",
+        "heldAt": "2026-11-20T16:05:00Z",
+        "plan": "annual",
+        "pendingPlan": "family",
+        "pendingStart": "2027-01-01",
+        "pendingExpiresAt": "2028-01-01T00:00:00Z",
+        "startsAt": STARTS_AT,
+        "expiresAt": ENDS_AT,
+        "removedAt": None,
+        "version": 3,
+        "createdAt": ADDED_AT,
+        "readAt": NOW,
+    }
+
 
 class MemberDetail(Member):
     """The same, and when its source last told of it or a complete sync found it as it is; null where neither was ever so."""
 
     last_verified_at: datetime | None
+
+    example: ClassVar[dict[str, Any]] = {**Member.example, "lastVerifiedAt": "2026-12-01T11:30:00Z"}
 
 
 class MemberVersion(AnswerModel):
@@ -152,6 +195,24 @@ class MemberVersion(AnswerModel):
     starts_at: datetime | None
     expires_at: datetime | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "version": 2,
+        "occurredAt": "2026-11-20T16:05:00Z",
+        "reasonCode": "ADMIN",
+        "actor": f"key:{KEY}",
+        "correlationId": CORRELATION,
+        "previousState": "active",
+        "newState": "suspended",
+        "changedFields": ["hold", "state"],
+        "before": {"hold": None, "state": "active"},
+        "after": {"hold": "owes 2026", "state": "suspended"},
+        "connectionId": REGISTER,
+        "externalId": "ada",
+        "plan": "annual",
+        "startsAt": STARTS_AT,
+        "expiresAt": ENDS_AT,
+    }
+
 
 class Access(AnswerModel):
     """Whether the member may come in at `readAt`, and if not, why."""
@@ -163,6 +224,16 @@ class Access(AnswerModel):
     starts_at: datetime | None
     expires_at: datetime | None
     read_at: datetime
+
+    example: ClassVar[dict[str, Any]] = {
+        "memberId": HER,
+        "access": False,
+        "deniedBecause": "suspended",
+        "state": "suspended",
+        "startsAt": STARTS_AT,
+        "expiresAt": ENDS_AT,
+        "readAt": NOW,
+    }
 
 
 def fields_of(body: NewMember | MemberPatch) -> MemberFields:

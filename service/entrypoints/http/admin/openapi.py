@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.openapi.utils import get_openapi
 
+from service.entrypoints.http.admin.api_model import shown_examples
 from service.entrypoints.http.admin.problems import PROBLEM_JSON, Problem
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["OPENAPI_FILE", "describe_problems", "main", "written_openapi"]
+__all__ = ["OPENAPI_FILE", "complete_description", "main", "written_openapi"]
 
 OPENAPI_FILE: Final = Path(__file__).parents[4] / "docs" / "openapi.json"
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Let the description hold the schema of problems, which no route answers as its own."""
+def complete_description(app: FastAPI) -> None:
+    """Let the description hold the schema of problems, which no route answers as its own, and an example of each body."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -35,6 +36,10 @@ def describe_problems(app: FastAPI) -> None:
             template = "#/components/schemas/{model}"
             problem = Problem.model_json_schema(by_alias=True, ref_template=template, mode="serialization")
             found["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+            for name, example in shown_examples():
+                # Not through the framework, which drops what is null in them.
+                if name in found["components"]["schemas"]:
+                    found["components"]["schemas"][name]["examples"] = [example]
             found["components"]["responses"] = _shared_problems(found["paths"])
             app.openapi_schema = found
         return app.openapi_schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from fastapi import Response
@@ -15,6 +15,7 @@ from service.actions.request_plan_change import cancel_plan_change, request_plan
 from service.domain.member import MemberId
 from service.domain.plans import LONGEST_TERM_MONTHS, InvalidPlanChange, planned, zone_of
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed, RequestModel, Whole
+from service.entrypoints.http.admin.example_ids import CORRELATION, KEY
 from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once
 from service.entrypoints.http.admin.member_answers import CHANGED, Versions, accepted, cause_of, kept, shown_change
 from service.entrypoints.http.admin.member_models import Instant, MemberDetail, shown_detail
@@ -56,6 +57,8 @@ class NewPlanChange(RequestModel):
         default=None, ge=1, le=LONGEST_TERM_MONTHS, description="Instead of `expiresAt`: so long from the day on.", examples=[None]
     )
 
+    example: ClassVar[dict[str, Any]] = {"plan": "family", "effectiveOn": "2027-01-01", "termMonths": 12}
+
 
 class PlanChange(AnswerModel):
     """What became of a plan."""
@@ -67,6 +70,16 @@ class PlanChange(AnswerModel):
     actor: str
     correlation_id: str
     occurred_at: datetime
+
+    example: ClassVar[dict[str, Any]] = {
+        "changeType": "SCHEDULED",
+        "plan": "family",
+        "effectiveOn": "2027-01-01",
+        "expiresAt": "2028-01-01T00:00:00Z",
+        "actor": f"key:{KEY}",
+        "correlationId": CORRELATION,
+        "occurredAt": "2026-11-25T10:00:00Z",
+    }
 
 
 @router.post(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import Field
 
 from service.domain.scans import FindingState, PartState, Resolution, Severity
 from service.entrypoints.http.admin.api_model import AnswerModel
+from service.entrypoints.http.admin.example_ids import CORRELATION, FINDING, HER, JOB, SCAN
 from service.store.findings import FindingRow
 from service.store.scan_parts import ScanPartRow
 from service.store.scans import ScanRow, ScanStatus
@@ -30,6 +31,17 @@ class ScanPart(AnswerModel):
     resolved: int
     error: str | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "provider": "duplicates",
+        "state": "succeeded",
+        "startedAt": "2026-12-01T02:00:00.010000Z",
+        "finishedAt": "2026-12-01T02:00:00.300000Z",
+        "found": 2,
+        "opened": 1,
+        "resolved": 0,
+        "error": None,
+    }
+
 
 class Scan(AnswerModel):
     """One look at the company's members by its providers."""
@@ -42,6 +54,17 @@ class Scan(AnswerModel):
     members: int = Field(description="Those who had not left as it began.")
     parts: list[ScanPart]
     correlation_id: str
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": SCAN,
+        "jobId": JOB,
+        "status": "succeeded",
+        "startedAt": "2026-12-01T02:00:00Z",
+        "finishedAt": "2026-12-01T02:00:00.310000Z",
+        "members": 1198,
+        "parts": [ScanPart.example],
+        "correlationId": CORRELATION,
+    }
 
 
 class Finding(AnswerModel):
@@ -59,6 +82,21 @@ class Finding(AnswerModel):
     last_seen_at: datetime
     resolved_at: datetime | None
     resolution: Resolution | None
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": FINDING,
+        "memberId": HER,
+        "provider": "duplicates",
+        "kind": "duplicate_email",
+        "key": "",
+        "severity": "medium",
+        "detail": {"members": 2},
+        "state": "open",
+        "firstSeenAt": "2026-11-30T02:00:00.300000Z",
+        "lastSeenAt": "2026-12-01T02:00:00.300000Z",
+        "resolvedAt": None,
+        "resolution": None,
+    }
 
 
 def shown_scan(row: ScanRow, parts: Iterable[ScanPartRow]) -> Scan:

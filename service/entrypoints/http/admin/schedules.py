@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from pydantic import Field
 
 from service.domain.schedule_words import last_in_words, next_in_words, rhythm_in_words
 from service.entrypoints.http.admin.api_model import AnswerModel, Listed
+from service.entrypoints.http.admin.example_ids import REGISTER, SCHEDULE
 from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Watcher
 from service.entrypoints.http.admin.route import admin_router
@@ -42,6 +43,20 @@ class Schedule(AnswerModel):
         description="The same for people, by the database's clock.",
         examples=["every hour; next: in 30 minutes; last: 2 hours ago"],
     )
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": SCHEDULE,
+        "kind": "directory_sync",
+        "subjectId": REGISTER,
+        "intervalMinutes": 60.0,
+        "cron": None,
+        "timeZone": None,
+        "nextRunAt": "2026-12-01T12:30:00.125000Z",
+        "lastRunAt": "2026-12-01T11:30:00.125000Z",
+        "skipped": 0,
+        "enabled": True,
+        "inWords": "every hour; next: in 30 minutes; last: 30 minutes ago",
+    }
 
 
 @router.get("/api/schedules", summary="List schedules")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -13,6 +13,7 @@ from service.domain.directories.configuration import HIDDEN_QUERY
 from service.domain.member import Standing
 from service.domain.notifications.delivery import DeliveryState, ErrorClass
 from service.entrypoints.http.admin.api_model import AnswerModel, Name, RequestModel, Whole
+from service.entrypoints.http.admin.example_ids import ADDED_AT, CORRELATION, HER, KEY, LISTS, NOW
 from service.entrypoints.http.admin.member_models import Instant
 from service.store.deliveries import AttemptRow, DeliveryRow
 from service.store.subscribers import SubscriberRow
@@ -93,6 +94,14 @@ class NewSubscriberBody(RequestModel):
         description="A member's version waits until the one before it is delivered, or was tried as often as it is.",
     )
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "mailing lists",
+        "url": "https://lists.example.com/rollcall",
+        "secretReference": "env:ROLLCALL_SECRET_LISTS",
+        "wants": {"newStates": ["expired", "removed"]},
+        "inOrder": True,
+    }
+
 
 class SubscriberPatch(RequestModel):
     """What is to change; what is absent stays. `wants` takes the place of all that was wanted."""
@@ -101,6 +110,8 @@ class SubscriberPatch(RequestModel):
     url: Url = Field(default_factory=str)
     wants: Wants = Field(default_factory=Wants)
     in_order: bool = Field(default_factory=bool, strict=True)
+
+    example: ClassVar[dict[str, Any]] = {"url": "https://lists.example.com/members", "wants": {"changedFields": ["state", "plan"]}}
 
 
 class NewSecretBody(RequestModel):
@@ -111,11 +122,15 @@ class NewSecretBody(RequestModel):
         default=_DAY_MINUTES, ge=0, le=_OVERLAP_DAYS * _DAY_MINUTES, description="0: the ones before it end at once."
     )
 
+    example: ClassVar[dict[str, Any]] = {"secretReference": "env:ROLLCALL_SECRET_LISTS_2027", "overlapMinutes": 1440}
+
 
 class ReplayBody(RequestModel):
     """From when on."""
 
     since: Instant = Field(examples=["2026-11-01T00:00:00Z"])
+
+    example: ClassVar[dict[str, Any]] = {"since": "2026-11-01T00:00:00Z"}
 
 
 class ShownWants(AnswerModel):
@@ -148,6 +163,25 @@ class Subscriber(AnswerModel):
     created_at: datetime
     created_by: str
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": LISTS,
+        "name": "mailing lists",
+        "url": "https://lists.example.com/rollcall",
+        "wants": {"reasonCodes": [], "newStates": ["expired", "removed"], "changedFields": []},
+        "inOrder": True,
+        "state": "active",
+        "disabledBecause": None,
+        "stateChangedAt": ADDED_AT,
+        "stateChangedBy": f"key:{KEY}",
+        "failingSince": None,
+        "waitUntil": None,
+        "secretReferences": ["env:ROLLCALL_SECRET_LISTS"],
+        "retiredReferences": [],
+        "undelivered": 0,
+        "createdAt": ADDED_AT,
+        "createdBy": f"key:{KEY}",
+    }
+
 
 class ResumedSubscriber(Subscriber):
     """The same after it was resumed."""
@@ -155,6 +189,8 @@ class ResumedSubscriber(Subscriber):
     missed_since: datetime | None = Field(
         description="It was disabled, and may have missed what happened since then; a replay since then brings it."
     )
+
+    example: ClassVar[dict[str, Any]] = {**Subscriber.example, "stateChangedAt": NOW, "missedSince": "2026-11-28T18:00:00Z"}
 
 
 class Delivery(AnswerModel):
@@ -174,6 +210,22 @@ class Delivery(AnswerModel):
     created_at: datetime
     finished_at: datetime | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": 4711,
+        "memberId": HER,
+        "version": 2,
+        "replayed": False,
+        "state": "pending",
+        "attempts": 1,
+        "nextAttemptAt": "2026-12-01T12:00:04Z",
+        "inFlight": False,
+        "lastStatus": 503,
+        "lastError": "lists.example.com answers 503",
+        "correlationId": CORRELATION,
+        "createdAt": NOW,
+        "finishedAt": None,
+    }
+
 
 class Attempt(AnswerModel):
     """One attempt: what came of it, and the beginning of the answer's body."""
@@ -187,11 +239,24 @@ class Attempt(AnswerModel):
     error: str | None
     response: str | None
 
+    example: ClassVar[dict[str, Any]] = {
+        "number": 1,
+        "startedAt": "2026-12-01T12:00:00.200000Z",
+        "seconds": 0.031,
+        "outcome": "failed",
+        "status": 503,
+        "errorClass": "status",
+        "error": "lists.example.com answers 503",
+        "response": "down for maintenance",
+    }
+
 
 class DeliveryDetail(Delivery):
     """The same with every attempt, in their order."""
 
     attempt_log: list[Attempt]
+
+    example: ClassVar[dict[str, Any]] = {**Delivery.example, "attemptLog": [Attempt.example]}
 
 
 def given_wants(wants: Wants) -> dict[str, list[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
 
 from service.domain.directories.sync_options import SyncMode, SyncOptions, SyncType
 from service.entrypoints.http.admin.api_model import AnswerModel, RequestModel
+from service.entrypoints.http.admin.example_ids import CORRELATION, HER, JOB, REGISTER, SYNC_RUN
 from service.entrypoints.http.admin.job_models import Job
 from service.store.sync_entries import SyncEntry
 from service.store.sync_log import SyncLogRow, SyncStatus
@@ -26,6 +27,8 @@ class SyncBody(RequestModel):
     dry_run: bool = Field(default=False, strict=True, description="Change nothing: show what would change.")
     # What a cloud scheduler posts.
     sync_type: Literal["scheduled"] | None = Field(default=None, alias="sync_type", description="As a cloud scheduler says it.")
+
+    example: ClassVar[dict[str, Any]] = {"connectionId": REGISTER, "mode": "full"}
 
     def options(self, *, dry_run: bool) -> SyncOptions:
         """As its job carries it."""
@@ -63,12 +66,34 @@ class SyncRun(AnswerModel):
     reviewed_by: str | None
     correlation_id: str
 
-
-class Status(AnswerModel):
-    """Where the syncs of a company stand, by directory."""
-
-    enabled: bool = Field(description="False: SYNC_ENABLED switched them off; dry runs are not.")
-    directories: list[DirectoryStatus]
+    example: ClassVar[dict[str, Any]] = {
+        "id": SYNC_RUN,
+        "jobId": JOB,
+        "connectionId": REGISTER,
+        "type": "manual",
+        "mode": "full",
+        "dryRun": False,
+        "baseline": False,
+        "status": "success",
+        "startedAt": "2026-12-01T11:30:00.050000Z",
+        "finishedAt": "2026-12-01T11:30:01.280000Z",
+        "durationSeconds": 1.23,
+        "fetched": 1204,
+        "added": 1,
+        "updated": 2,
+        "reactivated": 0,
+        "removed": 0,
+        "verified": 1201,
+        "leftAlone": 0,
+        "errorCount": 0,
+        "error": None,
+        "details": {"pages": 3},
+        "approves": None,
+        "review": None,
+        "reviewedAt": None,
+        "reviewedBy": None,
+        "correlationId": CORRELATION,
+    }
 
 
 class DirectoryStatus(AnswerModel):
@@ -82,6 +107,26 @@ class DirectoryStatus(AnswerModel):
     waiting: list[UUID] = Field(description="Quarantined jobs that somebody has to approve or reject.")
     last_full_sync_at: datetime | None
     last_incremental_sync_at: datetime | None
+
+    example: ClassVar[dict[str, Any]] = {
+        "connectionId": REGISTER,
+        "name": "register",
+        "status": "active",
+        "lastRun": SyncRun.example,
+        "job": None,
+        "waiting": [],
+        "lastFullSyncAt": "2026-12-01T11:30:00Z",
+        "lastIncrementalSyncAt": None,
+    }
+
+
+class Status(AnswerModel):
+    """Where the syncs of a company stand, by directory."""
+
+    enabled: bool = Field(description="False: SYNC_ENABLED switched them off; dry runs are not.")
+    directories: list[DirectoryStatus]
+
+    example: ClassVar[dict[str, Any]] = {"enabled": True, "directories": [DirectoryStatus.example]}
 
 
 class Change(AnswerModel):
@@ -99,6 +144,14 @@ class Entry(AnswerModel):
     member_id: UUID | None
     reason: str | None
     changes: dict[str, Change] | None
+
+    example: ClassVar[dict[str, Any]] = {
+        "what": "updated",
+        "externalId": "ada",
+        "memberId": HER,
+        "reason": None,
+        "changes": {"name": {"before": "Ada Lovelace", "after": "Ada King"}},
+    }
 
 
 def shown_run(row: SyncLogRow) -> SyncRun:
@@ -144,6 +197,3 @@ def shown_entry(row: SyncEntry) -> Entry:
         reason=row.reason,
         changes=None if changes is None else {name: Change(**change) for name, change in changes.items()},
     )
-
-
-Status.model_rebuild()

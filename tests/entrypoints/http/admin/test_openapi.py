@@ -6,15 +6,66 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
+from pydantic import BaseModel
 
+from service.entrypoints.http.admin.api_model import AnswerModel, RequestModel
 from service.entrypoints.http.admin.app import described_api
 from service.entrypoints.http.admin.openapi import OPENAPI_FILE, main, written_openapi
 from tests.admin_rig import Admin
 
 DESCRIBED = described_api().openapi()
+
+
+def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each JSON body that a route takes, and each that it answers where all went well, with its name for a failure."""
+    for path, methods in DESCRIBED["paths"].items():
+        for method, operation in methods.items():
+            answers = {status: answer for status, answer in operation["responses"].items() if status.startswith("2")}
+            for name, described in {"takes": operation.get("requestBody", {}), **answers}.items():
+                for kind, content in described.get("content", {}).items():
+                    if kind.endswith("json"):
+                        yield f"{method} {path} {name}", content["schema"]
+
+
+def model(schema: dict[str, Any]) -> dict[str, Any]:
+    """What it refers to, also where the body may be left out."""
+    (reference,) = [one["$ref"] for one in schema.get("anyOf", [schema]) if "$ref" in one]
+    found: dict[str, Any] = DESCRIBED["components"]["schemas"][reference.rpartition("/")[2]]
+    return found
+
+
+BODIES = dict(bodies())
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_every_body_has_an_example_that_fits_it(body: str) -> None:
+    examples = model(BODIES[body]).get("examples", [])
+    assert examples
+    whole = {**BODIES[body], "components": DESCRIBED["components"]}
+    for example in examples:
+        jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(example)
+
+
+def models(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from models(below)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in models(RequestModel) if kind.example], ids=lambda kind: kind.__name__)
+def test_the_example_of_what_is_sent_is_taken(kind: type[RequestModel]) -> None:
+    # What a model checks beyond what its schema says.
+    kind.model_validate(kind.example)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in models(AnswerModel) if kind.example], ids=lambda kind: kind.__name__)
+def test_the_example_of_an_answer_is_written_as_the_answer_is(kind: type[AnswerModel]) -> None:
+    assert kind.model_validate(kind.example).model_dump(mode="json") == kind.example
 
 
 def test_the_committed_description_is_that_of_the_code() -> None:
