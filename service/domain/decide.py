@@ -21,7 +21,6 @@ from service.domain.change import (
     Rules,
     TimePassed,
     UpstreamChange,
-    UpstreamFields,
     UpstreamRemoval,
     UpstreamUpsert,
     VersionKind,
@@ -31,7 +30,7 @@ from service.domain.decide_local import decide_local
 from service.domain.decision import Conflict, Decision, Refused, Stale
 from service.domain.identity import NATIONAL_ID_AS_KEY, Match, Mismatch, identify, left_behind
 from service.domain.member import Member, MemberId, Standing, UpstreamState, altered_member
-from service.domain.transition import Transition, Unchanged, facts_of, publish, publish_new
+from service.domain.transition import Transition, Unchanged, publish, publish_new, told_facts
 
 __all__ = ["decide", "source_version_of"]
 
@@ -189,7 +188,7 @@ def _upsert(
     match: Match, change: UpstreamUpsert, setting: _Setting, remembered: dict[str, Any]
 ) -> Transition | Unchanged | Refused:
     member = match.member
-    facts = _owned_facts(change.fields, setting.rules.mapped_fields)
+    facts = told_facts(change.fields, setting.rules.mapped_fields, member)
     facts.update(remembered, connection_id=change.connection_id, external_id=change.external_id)
     if member is None or member.tombstone:
         if "name" not in facts:
@@ -206,8 +205,3 @@ def _upsert(
     if match.takes_over and isinstance(decision, Transition):
         return replace(decision, absorbs=match.absorbs, leaves=left_behind(member, setting.new_id, setting.now))
     return decision
-
-
-def _owned_facts(fields: UpstreamFields, mapped: frozenset[str]) -> dict[str, Any]:
-    """The facts that the source may set, under their names on the row."""
-    return facts_of({name: value for name, value in fields.items() if name in mapped})

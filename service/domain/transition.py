@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from service.domain.change import UpstreamFields
 from service.domain.member import Member, MemberId, Standing, altered_member, standing
 
-__all__ = ["Transition", "Unchanged", "facts_of", "publish", "publish_new"]
+__all__ = ["Transition", "Unchanged", "facts_of", "publish", "publish_new", "told_facts"]
 
 # The facts that a version can change, with the names under which `changedFields` tells of them.
 _FACTS: Final = (
@@ -56,6 +57,17 @@ def facts_of(fields: Mapping[str, Any]) -> dict[str, Any]:
         facts["upstream_state"] = facts.pop("state")
     if "metadata" in facts and facts["metadata"] is None:
         facts["metadata"] = {}
+    return facts
+
+
+def told_facts(fields: UpstreamFields, mapped: frozenset[str], known: Member | None) -> dict[str, Any]:
+    """The facts that a source may set of what it tells of a member, under their names on the row.
+
+    To a source, capitals make no other e-mail address: one that differs from the known one by them alone is that one.
+    """
+    facts = facts_of({name: value for name, value in fields.items() if name in mapped})
+    if known is not None and _same_address(known.email, facts.get("email")):
+        facts["email"] = known.email
     return facts
 
 
@@ -110,3 +122,7 @@ def _same_json(old: Any, new: Any) -> bool:
     if isinstance(old, float) != isinstance(new, float) and isinstance(old, int | float) and isinstance(new, int | float):
         return float(old) == float(new)
     return bool(old == new)
+
+
+def _same_address(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and one.casefold() == other.casefold()

@@ -111,6 +111,16 @@ async def test_a_record_that_cannot_be_read_is_an_error_of_its_key(syncs: Syncs)
     assert (run.verdict, run.errors, run.compared, list(found)) == ("clean", 1, 99, ["5"])
 
 
+async def test_an_email_in_other_capitals_is_no_drift(syncs: Syncs) -> None:
+    await syncs.sync()
+    await syncs.fetch("update members set email = upper(email) where external_id = '7'")
+    syncs.upstream.change(update={5: {"email": "MEMBER5@Example.com"}})
+
+    run, found = await compare(syncs)
+
+    assert (run.verdict, run.compared, found) == ("clean", 100, {})
+
+
 async def test_a_key_that_is_the_national_id_is_an_error_of_its_key_and_no_drift(syncs: Syncs) -> None:
     await syncs.sync()
     syncs.upstream.change(insert=[101])

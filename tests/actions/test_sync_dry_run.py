@@ -51,6 +51,25 @@ async def test_a_dry_run_touches_nothing_and_tells_every_difference(syncs: Syncs
     assert counts(await syncs.log(real.id)) == counts(log)
 
 
+async def test_an_email_in_other_capitals_is_verified_and_the_next_sync_knows_it(syncs: Syncs) -> None:
+    events = len(await syncs.events())
+    syncs.upstream.change(update={5: {"email": "MEMBER5@Example.com"}, 6: {"name": "Ása", "email": "Member6@example.com"}})
+    foreseen = await syncs.sync(dry_run=True)
+    assert {entry.external_id: entry.changes for entry in await syncs.entries(foreseen.id)} == {
+        "6": {"name": {"before": "Member 6", "after": "Ása"}}
+    }
+    real = await syncs.sync()
+    assert counts(await syncs.log(real.id)) == counts(await syncs.log(foreseen.id)) == {"updated": 1, "verified": 99}
+    assert len(await syncs.events()) == events + 1
+    emails = await syncs.fetch("select email, version from members where external_id in ('5', '6') order by external_id")
+    assert [tuple(row) for row in emails] == [("member5@example.com", 1), ("member6@example.com", 2)]
+
+    # What is remembered of them is what the directory says by now.
+    known = await syncs.fetch("select upstream_applied_at from members where external_id in ('5', '6') order by 1")
+    assert counts(await syncs.log((await syncs.sync()).id)) == {"verified": 100}
+    assert await syncs.fetch("select upstream_applied_at from members where external_id in ('5', '6') order by 1") == known
+
+
 async def test_a_dry_run_before_the_first_sync_says_what_would_be_imported(module_database_url: str, upstream: Upstream) -> None:
     upstream.reset(30)
     async with open_syncs(module_database_url, upstream) as syncs:

@@ -116,6 +116,27 @@ class TestUpserts:
             member(source_version=9, source_hash=change.source_hash, upstream_applied_at=NOW),
         )
 
+    def test_other_capitals_make_no_other_email(self):
+        change = upsert(9, {"name": "Anna", "email": "ADA@example.org"})
+        known = member(email="Ada@Example.org")
+
+        assert decided(known, change) == Unchanged(
+            member(email="Ada@Example.org", source_version=9, source_hash=change.source_hash, upstream_applied_at=NOW)
+        )
+        # Nor do they beside a change, nor of somebody who comes back.
+        beside = decided(known, upsert(9, {"name": "Berta", "email": "ADA@example.org"}))
+        assert isinstance(beside, Transition)
+        assert (set(beside.changed), beside.after.email) == ({"name"}, "Ada@Example.org")
+        assert applied(removed(email="Ada@Example.org"), change).email == "Ada@Example.org"
+
+    @pytest.mark.parametrize("told", ["ada@example.com", "Ada@Example.org ", None])
+    def test_another_email_is_another_one(self, told):
+        assert applied(member(email="Ada@Example.org"), upsert(2, {"email": told})).email == told
+        assert applied(member(email=None), upsert(2, {"email": "Ada@Example.org"})).email == "Ada@Example.org"
+
+    def test_capitals_count_in_every_other_field(self):
+        assert applied(member(phone="ext a"), upsert(2, {"name": "anna", "phone": "ext A"})).phone == "ext A"
+
     def test_local_facts_survive_and_the_grace_of_the_company_counts(self):
         known = member(expires_at=NOW - DAY, pending_plan="gold", pending_start=NOW.date())
         after = applied(known, upsert(2, {"name": "Berta"}), rules(grace=2 * DAY))

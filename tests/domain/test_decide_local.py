@@ -115,6 +115,10 @@ class TestEdits:
         before = ours(plan="gold")
         assert isinstance(decided(before, edit(before.id, 1, {"plan": "gold"})), Unchanged)
 
+    def test_other_capitals_are_what_somebody_here_wants_to_read(self):
+        before = ours(email="ada@example.org")
+        assert applied(before, edit(before.id, 1, {"email": "Ada@Example.org"})).email == "Ada@Example.org"
+
     def test_what_the_source_owns_is_refused_by_name_and_nothing_is_applied(self):
         before = member()
         answer = decided(before, edit(before.id, 1, {"plan": "gold", "starts_at": NOW, "email": None}), rules())

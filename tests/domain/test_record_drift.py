@@ -23,6 +23,8 @@ DIFFERS = "the member differs from its source in "
         (member(hold="unpaid", held_at=NOW, state=Standing.SUSPENDED), {"name": "Anna", "state": UpstreamState.ACTIVE}, None),
         (member(expires_at=NOW - DAY), {"name": "Anna", "expires_at": NOW - DAY}, None),
         (member(metadata={"a": 1}), {"name": "Anna", "metadata": {"a": 1.5}}, f"{DIFFERS}metadata"),
+        (member(email="Ada@Example.org"), {"name": "Anna", "email": "ada@example.ORG"}, None),
+        (member(email="Ada@Example.org"), {"name": "Anna", "email": "adam@example.org"}, f"{DIFFERS}email"),
         (None, {"name": "Anna"}, "its source has a member that is not known here"),
         (tombstone(), {"name": "Anna"}, "its source has a member that is not known here"),
         (removed(), {"name": "Anna"}, "the member has left here and not at its source"),

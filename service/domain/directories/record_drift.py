@@ -7,7 +7,7 @@ from typing import Final
 
 from service.domain.change import Rules, UpstreamChange, UpstreamRemoval
 from service.domain.member import Member
-from service.domain.transition import Transition, facts_of, publish
+from service.domain.transition import Transition, publish, told_facts
 
 __all__ = ["record_drift"]
 
@@ -23,7 +23,6 @@ def record_drift(member: Member | None, change: UpstreamChange, now: datetime, r
         return "its source has a member that is not known here"
     if not member.live:
         return "the member has left here and not at its source"
-    facts = facts_of({name: value for name, value in change.fields.items() if name in rules.mapped_fields})
-    decision = publish(member, facts, now, rules.grace)
+    decision = publish(member, told_facts(change.fields, rules.mapped_fields, member), now, rules.grace)
     differing = [name for name in decision.changed if name != _STANDING] if isinstance(decision, Transition) else []
     return f"the member differs from its source in {', '.join(differing)}" if differing else None
