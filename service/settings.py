@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = [
+    "SdkSettings",
     "SecretUnavailable",
     "Settings",
     "SettingsError",
@@ -206,7 +207,7 @@ class Settings(DatabaseSettings):
         return f"{(given or 'http://localhost:4318').rstrip('/')}/v1/traces"
 
 
-class _OfTheSdk(BaseSettings):
+class SdkSettings(BaseSettings):
     """What OpenTelemetry's SDK reads by itself; of a wrong value it would take its default and log the value."""
 
     model_config = Settings.model_config
@@ -229,7 +230,7 @@ class _OfTheSdk(BaseSettings):
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment; raises SettingsError."""
-    _checked(_OfTheSdk)
+    _checked(SdkSettings)
     return _checked(Settings, **overrides)
 
 

@@ -24,7 +24,7 @@ from deploy.demo.told_scenario import EDITED, TOLD
 from deploy.demo.webhook_scenario import Kind, build_webhooks
 from deploy.demo.webhook_sources import GitHub, StandardWebhooks, Stripe
 from service.cli import command_line
-from service.settings import Settings, load_settings
+from service.settings import SdkSettings, Settings, load_settings
 from service.telemetry import names as telemetry_names
 from service.wiring.extensions import RECONCILERS, SCAN_PROVIDERS, SOURCES
 
@@ -238,6 +238,26 @@ def test_the_example_environment_holds_every_variable_with_its_default_and_a_com
         comment = re.search(rf"^# (.+)\n{name}=", written, re.MULTILINE)
         assert comment, f"{name} has no comment"
         assert comment[1].endswith("Required." if default == "required" else f"Default: {default}."), name
+
+
+def of_the_sdk() -> dict[str, str]:
+    """What stands commented out in the example environment."""
+    written = (ROOT / ".env.example").read_text(encoding="utf-8")
+    return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", written, re.MULTILINE))
+
+
+def test_the_example_environment_holds_what_the_sdk_reads_and_its_values_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(of_the_sdk()) == [name.upper() for name in SdkSettings.model_fields]
+    for name, value in of_the_sdk().items():
+        monkeypatch.setenv(name, value)
+    SdkSettings()
+
+
+def test_the_readme_names_what_the_sdk_reads() -> None:
+    section = README.partition("\n## Configuration\n")[2].partition("\n## ")[0].rpartition("|\n\n")[2]
+    named = set(re.findall(r"`(OTEL_[A-Z_]+)`", section))
+    twice = {name.replace("OTLP_", "OTLP_TRACES_") for name in named if name.startswith("OTEL_EXPORTER_OTLP_")}
+    assert named | twice == {name.upper() for name in SdkSettings.model_fields}
 
 
 def test_the_example_environment_is_taken_and_changes_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
