@@ -97,26 +97,29 @@ async def sync_directory(db: Database, job: RunningJob, setting: SyncSetting) ->
     Raises the source's errors, Park, Retry errors and StopJob.
     """
     run = await _begin(db, job, setting)
+    # Whether all members are asked for; the source may not know another way.
+    full = run.since is None
     try:
         run.meaning.check()
         async with setting.opened(run.row) as source:
             comparison = _comparison(run, source)
+            full = comparison.full
             compared = await compare_directory(db, job, source, comparison)
         if compared.held is not None and not run.options.dry_run:
-            return await _quarantine(run, compared)
+            return await _quarantine(run, comparison, compared)
         return await _apply(run, comparison, compared)
     except SourceRefused as error:
-        await _fail(run, str(error), block=not run.options.dry_run)
+        await _fail(run, str(error), full=full, block=not run.options.dry_run)
         raise
     except Park as error:
-        await _fail(run, str(error))
+        await _fail(run, str(error), full=full)
         raise
     except JobCancelled:
-        await _fail(run, "it was cancelled")
+        await _fail(run, "it was cancelled", full=full)
         raise
     except Retry as error:
         if job.attempt >= MOST_ATTEMPTS and not isinstance(error, Unavailable):
-            await _fail(run, str(error))
+            await _fail(run, str(error), full=full)
         raise
     finally:
         await _tidy(run)
@@ -167,13 +170,19 @@ def _comparison(run: _Run, source: Source) -> Comparison:
     )
 
 
-async def _quarantine(run: _Run, compared: Compared) -> JobResult:
+def _sees_everybody(comparison: Comparison, compared: Compared) -> bool:
+    """Whether what an older sync found is found again, if it is still so."""
+    return comparison.full and compared.withheld is None
+
+
+async def _quarantine(run: _Run, comparison: Comparison, compared: Compared) -> JobResult:
     """Apply nothing, and leave the list of whom it would remove."""
     async with run.db.transaction() as tx:
         await run.job.hold(tx)
         await list_removals(tx, run.begun.id, run.job.id)
-        await _finish(run, tx, SyncStatus.QUARANTINED, compared, full=True)
-        await supersede_syncs(tx, run.connection_id, run.job.id)
+        await _finish(run, tx, SyncStatus.QUARANTINED, compared, full=comparison.full)
+        if _sees_everybody(comparison, compared):
+            await supersede_syncs(tx, run.connection_id, run.job.id)
     result = _result(run.begun.id, SyncStatus.QUARANTINED, Counter(), compared)
     _log.warning("sync is quarantined", job=str(run.job.id), connection_id=str(run.connection_id), reason=result["held"])
     return JobResult.quarantined(result)
@@ -187,7 +196,7 @@ async def _apply(run: _Run, comparison: Comparison, compared: Compared) -> JobRe
         began_at=comparison.began_at,
         cause=Cause(Reason.DIRECTORY_SYNC, f"connection:{comparison.connection_id}", run.job.correlation_id, run.job.traceparent),
     )
-    if comparison.full and compared.withheld is None and not run.options.dry_run:
+    if _sees_everybody(comparison, compared) and not run.options.dry_run:
         async with run.db.transaction() as tx:
             await run.job.hold(tx)
             await supersede_syncs(tx, run.connection_id, run.job.id)
@@ -252,10 +261,10 @@ def _result(log_id: UUID, status: SyncStatus, counts: Counter[Count], compared: 
     }
 
 
-async def _fail(run: _Run, reason: str, *, block: bool = False) -> None:
+async def _fail(run: _Run, reason: str, *, full: bool, block: bool = False) -> None:
     async with run.db.transaction() as tx:
         await run.job.hold(tx)
-        mode = SyncMode.FULL if run.since is None else SyncMode.INCREMENTAL
+        mode = SyncMode.FULL if full else SyncMode.INCREMENTAL
         await finish_sync(tx, run.begun.id, SyncStatus.FAILED, mode=mode, fetched=0, error=reason, details={})
         if block:
             await block_connection(tx, run.connection_id)

@@ -127,6 +127,20 @@ async def test_an_incremental_sync_asks_from_its_watermark_and_removes_nobody(mo
         assert len(await syncs.live()) == 47
 
 
+@pytest.mark.parametrize(("settings", "mode"), [({}, "full"), ({"modifiedSince": "updated_since"}, "incremental")])
+async def test_a_sync_that_failed_is_told_of_as_what_it_was(
+    module_database_url: str, upstream: Upstream, settings: dict[str, Any], mode: str
+) -> None:
+    upstream.reset(20)
+    async with open_syncs(module_database_url, upstream, nested=True, **settings) as syncs:
+        await syncs.sync()
+        upstream.fault("html")
+        failed = await syncs.sync(mode=SyncMode.INCREMENTAL)
+        log = await syncs.log(failed.id)
+        # A directory that cannot tell what changed since is read whole, whatever was asked for.
+        assert (failed.state, log.status, log.mode) == (JobState.FAILED, "failed", mode)
+
+
 async def test_one_sync_of_a_connection_runs_at_a_time(syncs: Syncs) -> None:
     job = await syncs.request()
     async with syncs.database.transaction() as tx:

@@ -9,11 +9,14 @@ import pytest
 from service.actions.request_sync import SyncRefused
 from service.actions.review_job import NotQuarantined
 from service.actions.review_sync import approve_sync
+from service.domain.directories.sync_options import SyncMode
 from service.domain.jobs import JobState
 from service.domain.member import CompanyId
 from tests.directory_rig import Upstream
 from tests.sync_rig import Syncs, counts, open_syncs
 
+# By its state, since the watermark of whoever synced before.
+LEFT = {"is_active": False, "updated_at": "2026-11-20T00:00:00Z"}
 OTHER_COMPANY = CompanyId(__import__("uuid").UUID(int=5))
 
 
@@ -153,6 +156,60 @@ async def test_a_newer_quarantine_supersedes_the_older_one(syncs: Syncs) -> None
     newer = await syncs.sync()
     assert newer.state is JobState.QUARANTINED
     assert (await syncs.job(held.id)).state is JobState.CANCELLED
+
+
+async def test_a_held_incremental_sync_says_that_it_is_one_and_supersedes_nothing(
+    module_database_url: str, upstream: Upstream
+) -> None:
+    upstream.reset(120)
+    async with open_syncs(module_database_url, upstream, nested=True, page_size=500, modifiedSince="updated_since") as syncs:
+        await syncs.sync()
+        upstream.change(delete=range(1, 31))
+        full = await syncs.sync()
+        upstream.change(update=dict.fromkeys(range(31, 61), LEFT))
+
+        held = await syncs.sync(mode=SyncMode.INCREMENTAL)
+
+        assert [row.state for row in (full, held)] == [JobState.QUARANTINED] * 2
+        log = await syncs.log(held.id)
+        assert (log.mode, log.status, log.details["removals"]) == ("incremental", "quarantined", 30)
+        # It has seen nothing of those whom the other one's list names.
+        assert (await syncs.job(full.id)).state is JobState.QUARANTINED
+        assert (await syncs.log(full.id)).review is None
+        # Either list may be approved.
+        assert (await syncs.approve(held.id)).state is JobState.SUCCEEDED
+        assert len(await syncs.live()) == 90
+        assert (await syncs.approve(full.id)).state is JobState.SUCCEEDED
+        assert len(await syncs.live()) == 60
+
+
+async def test_a_full_sync_supersedes_a_held_incremental_one_even_if_it_is_held_itself(
+    module_database_url: str, upstream: Upstream
+) -> None:
+    upstream.reset(120)
+    async with open_syncs(module_database_url, upstream, nested=True, page_size=500, modifiedSince="updated_since") as syncs:
+        await syncs.sync()
+        upstream.change(update=dict.fromkeys(range(1, 31), LEFT))
+        incremental = await syncs.sync(mode=SyncMode.INCREMENTAL)
+        full = await syncs.sync()
+        assert (await syncs.log(full.id)).mode == "full"
+        assert [(await syncs.job(row.id)).state for row in (incremental, full)] == [JobState.CANCELLED, JobState.QUARANTINED]
+
+
+async def test_a_held_full_sync_that_could_not_see_everybody_supersedes_nothing(
+    module_database_url: str, upstream: Upstream
+) -> None:
+    upstream.reset(120)
+    async with open_syncs(module_database_url, upstream, nested=True, page_size=500) as syncs:
+        await syncs.sync()
+        upstream.change(delete=range(1, 31))
+        complete = await syncs.sync()
+        upstream.change(update=dict.fromkeys(range(31, 61), LEFT))
+        upstream.fault("count", count=91)
+        incomplete = await syncs.sync()
+        assert incomplete.state is JobState.QUARANTINED
+        assert "withheld" in (await syncs.log(incomplete.id)).details
+        assert (await syncs.job(complete.id)).state is JobState.QUARANTINED
 
 
 async def test_a_dry_run_says_that_it_would_be_held_and_waits_for_nobody(syncs: Syncs) -> None:
