@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from deploy.local_stack import StackUnavailable
 from service.clients.inbound import NotDeliveredError
@@ -43,10 +45,38 @@ _MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+# EX_USAGE of sysexits.h. The library's own is 2, which here says that a command found something: changes, drift, findings.
+_ASKED_WRONGLY: Final = 64
+# The family of all that is wrong with a command line; the library does not export it.
+_USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__bases__[0]
+
+
+class _Commands(TyperGroup):
+    """All commands; of theirs too, what is asked wrongly ends with a status of its own."""
+
+    def make_context(self, *args: Any, **given: Any) -> Any:
+        with _asked_rightly():
+            return super().make_context(*args, **given)
+
+    def invoke(self, *args: Any, **given: Any) -> Any:
+        with _asked_rightly():
+            return super().invoke(*args, **given)
+
+
+@contextmanager
+def _asked_rightly() -> Iterator[None]:
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        error.exit_code = _ASKED_WRONGLY  # type: ignore[attr-defined]  # the base that is not exported has it
+        raise
+
+
 def command_line(*commands: str) -> typer.Typer:
     """These commands, at least, or all where none is named."""
     app = typer.Typer(
         name="rollcall",
+        cls=_Commands,
         help="Keeps every system's idea of who is a member in step.",
         no_args_is_help=True,
         add_completion=False,
@@ -65,7 +95,10 @@ _EXPLAINED: Final = (RollcallError, SettingsError, StackUnavailable, NotDelivere
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command, of `sys.argv` or of `arguments`; a problem with a known cause is one line on stderr and exit status 1."""
+    """Run the command, of `sys.argv` or of `arguments`.
+
+    A problem with a known cause is one line on stderr and exit status 1; a command line that does not fit is 64.
+    """
     asked = next(iter(sys.argv[1:] if arguments is None else arguments), "")
     try:
         command_line(*({asked} & _MODULES.keys()))(arguments)

@@ -172,7 +172,7 @@ async def test_a_missing_environment_is_named_variable_by_variable(rollcall: Com
 
 async def test_an_unknown_role_is_refused_by_the_process_itself() -> None:
     ended = await as_process("run", "astrologer")
-    assert ended.status == 2
+    assert ended.status == 64
     assert "worker" in ended.err
 
 

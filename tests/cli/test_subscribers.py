@@ -93,7 +93,7 @@ async def test_what_is_wrong_is_one_line_and_leaves_nothing(rollcall: Command, t
         assert (ended.status, said in ended.err) == (1, True), ended
     assert not (tmp_path / "lists").exists()
     assert (await rollcall("subscribers", "list")).out.splitlines()[1:] == []
-    assert (await rollcall("subscribers", "add", "Choir", "lists", url, "--secret", "hush")).status == 2
+    assert (await rollcall("subscribers", "add", "Choir", "lists", url, "--secret", "hush")).status == 64
 
     create_secret(load_settings(), "file:lists")
     assert (await rollcall("subscribers", "add", "Choir", "lists", url, "--secret", "file:lists")).status == 0
@@ -107,4 +107,4 @@ async def test_what_is_wrong_is_one_line_and_leaves_nothing(rollcall: Command, t
         ended = await rollcall("subscribers", *arguments)
         assert (ended.status, said in ended.err) == (1, True), ended
     future = await rollcall("subscribers", "replay", "lists", "--since", "2999-01-01T00:00:00Z")
-    assert (future.status, "must be in the past" in future.err) == (2, True)
+    assert (future.status, "must be in the past" in future.err) == (64, True)
