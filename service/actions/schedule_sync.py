@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from service.actions.audit_change import Author, audit_change, differences
 from service.actions.request_sync import DIRECTORY_SYNC
-from service.domain.directories.sync_options import SyncOptions, SyncType
+from service.domain.directories.sync_options import SyncMode, SyncOptions, SyncType
 from service.domain.member import ConnectionId
 from service.store.directories import lock_directory, show_directory
-from service.store.schedules import set_interval, stop_schedule
+from service.store.schedules import set_interval, set_mode, stop_schedule
 
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["SCHEDULED_SYNC", "SHORTEST_SYNC_INTERVAL", "NotScheduled", "Scheduled", "schedule_sync"]
+__all__ = ["SCHEDULED_SYNC", "SHORTEST_SYNC_INTERVAL", "NotScheduled", "Scheduled", "choose_sync_mode", "schedule_sync"]
 
 # In minutes.
 SHORTEST_SYNC_INTERVAL: Final = 5
-# Full ones: incremental syncs cannot see who is gone.
+# Full ones, until somebody chooses otherwise: incremental syncs cannot see who is gone.
 SCHEDULED_SYNC: Final = SyncOptions(type=SyncType.MEMBERSHIP).to_parameters()
 _PUSHED: Final = "scim"
 _MINUTE: Final = timedelta(minutes=1)
@@ -45,6 +45,8 @@ async def schedule_sync(
     tx: Tx, author: Author, connection_id: ConnectionId, minutes: int | None
 ) -> Scheduled | NotScheduled | None:
     """Sync a connection every so many minutes, at once where it is new; None where the company has no such connection.
+
+    In which mode stays as it was chosen, also while it is not synced by itself.
 
     Raises ValueError for fewer than five minutes, and Retry errors.
     """
@@ -71,3 +73,21 @@ async def schedule_sync(
     if changed := differences(told, {"autoSyncIntervalMinutes": minutes}):
         await audit_change(tx, author, "directory.scheduled", connection_id, changed)
     return Scheduled(minutes)
+
+
+async def choose_sync_mode(tx: Tx, author: Author, connection_id: ConnectionId, mode: SyncMode) -> SyncMode | NotScheduled | None:
+    """Let the schedule of a connection ask for all members, or for those that changed; None where the company has no such one.
+
+    An incremental one is full all the same once a day, and where the source cannot tell what changed. Raises Retry errors.
+    """
+    if not await lock_directory(tx, connection_id, author.company_id):
+        return None
+    connection = await show_directory(tx, connection_id, author.company_id)
+    if connection is None:
+        return None
+    # Without a schedule syncs are full ones when it begins: that much is so already.
+    if not await set_mode(tx, DIRECTORY_SYNC, connection_id, mode) and mode is not SyncMode.FULL:
+        return NotScheduled("the directory has no schedule yet: autoSyncIntervalMinutes gives it one")
+    if changed := differences({"syncMode": connection.sync_mode}, {"syncMode": mode.value}):
+        await audit_change(tx, author, "directory.scheduled", connection_id, changed)
+    return mode

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.cli.directory import existing_company, in_transaction
+from service.domain.directories.sync_options import SyncMode
 from service.domain.schedule_words import last_in_words, next_in_words, rhythm_in_words
 from service.store.clock import read_clock
 from service.store.companies import list_companies
@@ -49,7 +50,7 @@ def show_schedules(
             row.kind,
             escape(names.get(row.company_id, "") if row.company_id else "all"),
             escape("" if row.subject_id is None else names.get(row.subject_id, str(row.subject_id))),
-            escape(rhythm_in_words(row.interval_ms, row.cron, row.time_zone)),
+            escape(_runs(row)),
             next_in_words(row.next_run_at, now, enabled=row.enabled),
             last_in_words(row.last_run_at, now),
             f"{row.skipped:,}" if row.skipped else "",
@@ -58,3 +59,8 @@ def show_schedules(
     # In a pipe a row stays a line.
     console.width = console.width if console.is_terminal else 1000
     console.print(table)
+
+
+def _runs(row: ScheduleRow) -> str:
+    rhythm = rhythm_in_words(row.interval_ms, row.cron, row.time_zone)
+    return f"{rhythm}, {row.mode}" if row.mode == SyncMode.INCREMENTAL else rhythm

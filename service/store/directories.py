@@ -54,6 +54,8 @@ class DirectoryView:
     takes_webhooks: bool
     # None: it is not synced by itself, or by a cron expression.
     sync_interval_ms: int | None
+    # Of the syncs by its schedule, also of one that was stopped.
+    sync_mode: str
     created_at: datetime
     archived_at: datetime | None
 

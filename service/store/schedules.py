@@ -28,6 +28,7 @@ __all__ = [
     "offer_cron_schedule",
     "offer_schedule",
     "set_interval",
+    "set_mode",
     "stop_schedule",
 ]
 
@@ -71,6 +72,8 @@ class ScheduleRow:
     last_run_at: datetime | None
     skipped: int
     enabled: bool
+    # Of what a sync is asked for: `full` or `incremental`.
+    mode: str | None
 
     @property
     def rhythm(self) -> Rhythm:
@@ -139,6 +142,11 @@ async def set_interval(
     """Let something run after each interval, with these parameters where it is new; False where it does already."""
     given = (company_id, kind, subject_id, interval // _MILLISECOND, parameters or {})
     return await tx.fetchval(_SQL["set_interval"].sql, *given) is not None
+
+
+async def set_mode(tx: Tx, kind: str, subject_id: UUID, mode: str) -> bool:
+    """Let the jobs of a subject's schedule be asked for in this mode; False where it has none."""
+    return await tx.fetchval(_SQL["set_mode"].sql, kind, subject_id, mode) is not None
 
 
 async def stop_schedule(tx: Tx, kind: str, subject_id: UUID) -> None:

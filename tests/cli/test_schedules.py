@@ -53,6 +53,17 @@ def test_they_are_listed_in_plain_words_the_next_to_run_first() -> None:
 
 
 @pytest.mark.usefixtures("filled")
+def test_syncs_of_what_changed_are_told_from_full_ones(filled: str) -> None:
+    async def choose() -> None:
+        connection = await asyncpg.connect(filled)
+        await connection.execute("""update schedules set parameters = '{"mode": "incremental"}' where kind = 'directory_sync'""")
+        await connection.close()
+
+    asyncio.run(choose())
+    assert "every hour, incremental" in said().stdout
+
+
+@pytest.mark.usefixtures("filled")
 def test_one_company_s_alone() -> None:
     assert len(said("--company", "Choir [bold]").stdout.splitlines()) == 2
     assert len(said("--company", "Other").stdout.splitlines()) == 1

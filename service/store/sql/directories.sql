@@ -2,10 +2,11 @@
 -- A company's connections by name, from above the last one of the page before; the archived only where they are asked for.
 select c.id, c.company_id, c.name, c.kind, c.version_kind, c.mapped_fields, c.status, c.directory, c.secret_reference,
     c.most_removals, c.most_removed_percent, c.few_removals, c.last_full_sync_at, c.last_incremental_sync_at,
-    w.connection_id is not null as takes_webhooks, s.interval_ms as sync_interval_ms, c.created_at, c.archived_at
+    w.connection_id is not null as takes_webhooks, case when s.enabled then s.interval_ms end as sync_interval_ms,
+    coalesce(s.parameters ->> 'mode', 'full') as sync_mode, c.created_at, c.archived_at
 from connections c
 left join webhooks w on w.connection_id = c.id
-left join schedules s on s.kind = 'directory_sync' and s.subject_id = c.id and s.enabled
+left join schedules s on s.kind = 'directory_sync' and s.subject_id = c.id
 where c.company_id = $1 and ($2::boolean or c.status <> 'archived') and ($3::text is null or c.name > $3)
 order by c.name
 limit $4;
@@ -14,10 +15,11 @@ limit $4;
 -- One of them.
 select c.id, c.company_id, c.name, c.kind, c.version_kind, c.mapped_fields, c.status, c.directory, c.secret_reference,
     c.most_removals, c.most_removed_percent, c.few_removals, c.last_full_sync_at, c.last_incremental_sync_at,
-    w.connection_id is not null as takes_webhooks, s.interval_ms as sync_interval_ms, c.created_at, c.archived_at
+    w.connection_id is not null as takes_webhooks, case when s.enabled then s.interval_ms end as sync_interval_ms,
+    coalesce(s.parameters ->> 'mode', 'full') as sync_mode, c.created_at, c.archived_at
 from connections c
 left join webhooks w on w.connection_id = c.id
-left join schedules s on s.kind = 'directory_sync' and s.subject_id = c.id and s.enabled
+left join schedules s on s.kind = 'directory_sync' and s.subject_id = c.id
 where c.id = $1 and c.company_id = $2;
 
 -- name: lock_directory

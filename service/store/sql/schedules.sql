@@ -76,18 +76,26 @@ on conflict on constraint schedules_by_subject do update set
     where (s.interval_ms, s.enabled) is distinct from (excluded.interval_ms, true)
 returning id;
 
+-- name: set_mode
+-- What the jobs of the subject's schedule are asked for, on or off; nothing where there is no schedule.
+update schedules set parameters = parameters || jsonb_build_object('mode', $3::text)
+where kind = $1 and subject_id = $2
+returning id;
+
 -- name: stop_schedule
 -- No more runs of the kind for the subject; what it has counted stays.
 update schedules set enabled = false where kind = $1 and subject_id = $2;
 
 -- name: find_schedule
-select id, company_id, kind, subject_id, interval_ms, cron, time_zone, next_run_at, last_run_at, skipped, enabled
+select id, company_id, kind, subject_id, interval_ms, cron, time_zone, next_run_at, last_run_at, skipped, enabled,
+    parameters ->> 'mode' as mode
 from schedules
 where kind = $1 and subject_id = $2;
 
 -- name: list_schedules
 -- All, or one company's, after the last one of the page before; the next to run first.
-select id, company_id, kind, subject_id, interval_ms, cron, time_zone, next_run_at, last_run_at, skipped, enabled
+select id, company_id, kind, subject_id, interval_ms, cron, time_zone, next_run_at, last_run_at, skipped, enabled,
+    parameters ->> 'mode' as mode
 from schedules
 where ($1::uuid is null or company_id = $1) and ($2::timestamptz is null or (next_run_at, id) > ($2, $3::uuid))
 order by next_run_at, id

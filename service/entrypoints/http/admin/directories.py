@@ -21,7 +21,7 @@ from service.actions.configure_directory import (
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.probe_directory import probe_directory, release_by_probe
 from service.actions.retire_directory import Archived, KeptMembers, OwnsLiveMembers, keep_members, remove_members, retire_unused
-from service.actions.schedule_sync import NotScheduled, schedule_sync
+from service.actions.schedule_sync import NotScheduled, choose_sync_mode, schedule_sync
 from service.domain.member import ConnectionId
 from service.entrypoints.http.admin.api_model import Listed
 from service.entrypoints.http.admin.directory_models import (
@@ -55,7 +55,7 @@ router: Final = admin_router("directories")
 
 _PAGES: Final = Cursor("directories", (str,))
 # What a patch says besides how the directory is asked.
-_APART: Final = frozenset({"removal_limits", "fields", "auto_sync_interval_minutes"})
+_APART: Final = frozenset({"removal_limits", "fields", "auto_sync_interval_minutes", "sync_mode"})
 _Retired: TypeAlias = Archived | KeptMembers | OwnsLiveMembers | Enqueued | AlreadyRunning | None
 _RETIRED: Final[Mapping[str | None, Callable[[Tx, Author, ConnectionId], Awaitable[_Retired]]]] = {
     None: retire_unused,
@@ -138,6 +138,11 @@ async def change(directory_id: UUID, patch: DirectoryPatch, principal: Administr
             scheduled = await schedule_sync(tx, author, connection_id, patch.auto_sync_interval_minutes)
             if isinstance(scheduled, NotScheduled):
                 raise ProblemError.wrong("body.autoSyncIntervalMinutes", scheduled.reason)
+        if "sync_mode" in patch.model_fields_set:
+            chosen = await choose_sync_mode(tx, author, connection_id, patch.sync_mode)
+            if isinstance(chosen, NotScheduled):
+                raise ProblemError.wrong("body.syncMode", chosen.reason)
+        if {"auto_sync_interval_minutes", "sync_mode"} & patch.model_fields_set:
             answer = _found(await show_directory(tx, connection_id, principal.company_id))
         return shown_directory(answer)
 

@@ -13,6 +13,7 @@ from service.actions.schedule_sync import SHORTEST_SYNC_INTERVAL
 from service.domain.change import VersionKind
 from service.domain.directories.configuration import without_queries
 from service.domain.directories.guard import RemovalLimits
+from service.domain.directories.sync_options import SyncMode
 from service.domain.source_mapping import MEMBER_FIELDS
 from service.entrypoints.http.admin.api_model import AnswerModel, Name, RequestModel, Whole
 from service.entrypoints.http.admin.example_ids import ADDED_AT, REGISTER
@@ -115,6 +116,11 @@ class DirectoryPatch(RequestModel):
         description="It is synced after each of these, at first at once; null: no more by itself.",
         examples=[60],
     )
+    sync_mode: SyncMode = Field(
+        default=SyncMode.FULL,
+        description="Of the syncs after each interval: all members, or those that changed, and all once a day. `full` until it is "
+        "chosen; a later change of the interval leaves it as it is.",
+    )
 
     example: ClassVar[dict[str, Any]] = {"autoSyncIntervalMinutes": 60, "removalLimits": {"most": 200, "mostPercent": 5, "few": 5}}
 
@@ -133,6 +139,7 @@ class Directory(AnswerModel):
     removal_limits: ShownLimits
     takes_webhooks: bool
     auto_sync_interval_minutes: int | None
+    sync_mode: SyncMode = Field(description="Of the syncs after each interval.")
     last_full_sync_at: datetime | None
     last_incremental_sync_at: datetime | None
     created_at: datetime
@@ -150,6 +157,7 @@ class Directory(AnswerModel):
         "removalLimits": {"most": 100, "mostPercent": 2.0, "few": 5},
         "takesWebhooks": False,
         "autoSyncIntervalMinutes": 60,
+        "syncMode": "full",
         "lastFullSyncAt": "2026-12-01T11:30:00Z",
         "lastIncrementalSyncAt": None,
         "createdAt": ADDED_AT,
@@ -238,6 +246,7 @@ def shown_directory(view: DirectoryView) -> Directory:
             "removal_limits": {"most": view.most_removals, "most_percent": view.most_removed_percent, "few": view.few_removals},
             "takes_webhooks": view.takes_webhooks,
             "auto_sync_interval_minutes": None if view.sync_interval_ms is None else view.sync_interval_ms // _MINUTE_MS,
+            "sync_mode": SyncMode(view.sync_mode),
             "last_full_sync_at": view.last_full_sync_at,
             "last_incremental_sync_at": view.last_incremental_sync_at,
             "created_at": view.created_at,

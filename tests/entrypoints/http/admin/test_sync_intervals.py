@@ -7,7 +7,7 @@ import pytest
 
 from service.actions.run_due_schedules import Switches, run_due_schedules
 from tests.admin_rig import Admin, Tenant
-from tests.directory_rig import Upstream
+from tests.directory_rig import NESTED, Upstream
 
 
 async def patch(admin: Admin, tenant: Tenant, directory: str, **body: Any) -> Any:
@@ -53,6 +53,63 @@ async def test_an_interval_lets_a_directory_be_synced_by_itself_and_null_ends_th
         {"before": 5, "after": None},
     ]
     assert all(row["actor"].startswith("key:") for row in audited)
+
+
+async def test_scheduled_syncs_are_incremental_where_that_was_chosen_and_full_once_a_day(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(5)
+    tenant = await admin.tenant()
+    asked = {"baseUrl": f"{upstream.url}/page-number", "path": "/api/people/", "modifiedSince": "updated_since"}
+    directory = (await admin.directory(tenant, upstream.url, settings={**asked, "mapping": NESTED}))["id"]
+    modes = []
+
+    async def tick() -> None:
+        (begun,) = await run_due_schedules(admin.database, ["directory_sync"], Switches())
+        assert (await admin.run(begun.job_id)).state == "succeeded"
+        ((mode,),) = await admin.fetch("select mode from sync_log order by started_at desc limit 1")
+        modes.append(mode)
+        await admin.fetch("update schedules set next_run_at = now()")
+
+    assert (await patch(admin, tenant, directory, autoSyncIntervalMinutes=60)).json()["syncMode"] == "full"
+    await tick()
+    await tick()
+    chosen = await patch(admin, tenant, directory, syncMode="incremental")
+    assert (chosen.json()["syncMode"], chosen.json()["autoSyncIntervalMinutes"]) == ("incremental", 60)
+    await tick()
+    await admin.fetch("update connections set last_full_sync_at = last_full_sync_at - interval '25 hours'")
+    await tick()
+    await tick()
+    assert modes == ["full", "full", "incremental", "full", "incremental"]
+
+    # Whoever changes the interval, stops the schedule or lets it begin anew leaves the mode as it is.
+    for minutes in (5, None, 30):
+        assert (await patch(admin, tenant, directory, autoSyncIntervalMinutes=minutes)).json()["syncMode"] == "incremental"
+    assert (await patch(admin, tenant, directory, name="other")).json()["syncMode"] == "incremental"
+    await admin.fetch("update schedules set next_run_at = now()")
+    await tick()
+    assert (await patch(admin, tenant, directory, syncMode="full")).json()["syncMode"] == "full"
+    await tick()
+    assert modes[5:] == ["incremental", "full"]
+    audited = await admin.fetch("select changes from admin_events where action = 'directory.scheduled' order by id")
+    assert [row["changes"]["syncMode"] for row in audited if "syncMode" in row["changes"]] == [
+        {"before": "full", "after": "incremental"},
+        {"before": "incremental", "after": "full"},
+    ]
+
+
+async def test_a_mode_is_of_a_schedule_and_may_come_with_it(admin: Admin, upstream: Upstream) -> None:
+    tenant, other = await admin.tenant(), await admin.tenant()
+    directory = (await admin.directory(tenant, upstream.url))["id"]
+
+    early = await patch(admin, tenant, directory, name="renamed", syncMode="incremental")
+    assert (early.status_code, "syncMode" in early.text, "autoSyncIntervalMinutes" in early.text) == (422, True, True)
+    assert await admin.fetch("select from connections where name = 'renamed'") == []
+    assert (await patch(admin, tenant, directory, syncMode="full")).status_code == 200
+    for unknown in ("half", None, True):
+        assert (await patch(admin, tenant, directory, syncMode=unknown)).status_code == 422
+    assert (await patch(admin, other, directory, syncMode="full")).status_code == 404
+
+    both = await patch(admin, tenant, directory, autoSyncIntervalMinutes=60, syncMode="incremental")
+    assert (both.status_code, both.json()["syncMode"]) == (200, "incremental")
 
 
 @pytest.mark.parametrize("minutes", [4, 0, -1, 5.0, "5", True, [5], 10**9])
