@@ -22,6 +22,7 @@ class SyncType(StrEnum):
     """What set a sync off: its schedule, a webhook, or somebody."""
 
     MEMBERSHIP = "membership"
+    # Reserved, and written by nothing: what a webhook says is applied by itself, no sync is needed for it.
     WEBHOOK = "webhook"
     MANUAL = "manual"
 

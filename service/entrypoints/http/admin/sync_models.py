@@ -42,7 +42,10 @@ class SyncRun(AnswerModel):
     id: UUID
     job_id: UUID
     connection_id: UUID
-    type: SyncType
+    type: SyncType = Field(
+        description="What set it off: `membership` a schedule, `manual` somebody. `webhook` is reserved: what a webhook says is "
+        "applied without a sync."
+    )
     mode: SyncMode
     dry_run: bool
     baseline: bool
