@@ -24,9 +24,9 @@ from service.domain.member import CompanyId, ConnectionId
 from service.store.connections import DirectoryRow, release_connection
 
 if TYPE_CHECKING:
-    from service.store.database import Database
+    from service.store.database import Database, Tx
 
-__all__ = ["Probe", "SeenRecord", "probe_directory", "release_by_probe"]
+__all__ = ["Probe", "SeenRecord", "probe_directory", "release_by_probe", "release_probed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,18 @@ async def release_by_probe(
 ) -> Probe:
     """Ask for the first page and, where the directory can be synced, release the connection from its block; raises Retry errors."""
     probe = await probe_directory(row, opened, described)
+    async with db.transaction() as tx:
+        return await release_probed(tx, actor, row, probe)
+
+
+async def release_probed(tx: Tx, actor: str, row: DirectoryRow, probe: Probe) -> Probe:
+    """Release the connection from its block, where the look at its directory found that it can be synced."""
     if probe.problem is not None:
         return probe
-    async with db.transaction() as tx:
-        released = await release_connection(tx, ConnectionId(row.connection_id))
-        if released:
-            told: dict[str, Any] = {"status": {"before": "blocked", "after": "active"}}
-            await audit_change(tx, Author(CompanyId(row.company_id), actor), "directory.released", row.connection_id, told)
+    released = await release_connection(tx, ConnectionId(row.connection_id))
+    if released:
+        told: dict[str, Any] = {"status": {"before": "blocked", "after": "active"}}
+        await audit_change(tx, Author(CompanyId(row.company_id), actor), "directory.released", row.connection_id, told)
     return Probe(probe.health, probe.records, released)
 
 

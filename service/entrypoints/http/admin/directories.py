@@ -19,7 +19,7 @@ from service.actions.configure_directory import (
     revise_directory,
 )
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
-from service.actions.probe_directory import probe_directory, release_by_probe
+from service.actions.probe_directory import Probe, probe_directory, release_probed
 from service.actions.retire_directory import Archived, KeptMembers, OwnsLiveMembers, keep_members, remove_members, retire_unused
 from service.actions.schedule_sync import NotScheduled, choose_sync_mode, schedule_sync
 from service.domain.member import ConnectionId
@@ -36,7 +36,7 @@ from service.entrypoints.http.admin.directory_models import (
     shown_preview,
     shown_test,
 )
-from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, Reply
+from service.entrypoints.http.admin.idempotency import IDEMPOTENT, Once, OncePerKey, Reply
 from service.entrypoints.http.admin.job_models import StartedJob
 from service.entrypoints.http.admin.paging import Cursor, Page
 from service.entrypoints.http.admin.principal import Administrator, Principal, Reader
@@ -191,20 +191,40 @@ async def retire(
             assert_never(answer)
 
 
-@router.post("/api/directory/{directory_id}/test", summary="Test a directory")
-async def test(directory_id: UUID, principal: Administrator, db: Db, setting: Setting) -> TestResult:
+@router.post("/api/directory/{directory_id}/test", summary="Test a directory", response_model=TestResult, responses=IDEMPOTENT)
+async def test(directory_id: UUID, principal: Administrator, db: Db, setting: Setting, once: Once) -> Response:
     """Ask for its first page. Where it can be synced, and was blocked, it is released."""
-    row = await _asked(db, principal, directory_id)
-    async with _place(setting):
-        return shown_test(await release_by_probe(db, principal.actor, row, setting.opened, setting.described))
+    row, probe = await _probed(db, principal, directory_id, setting, once)
+
+    async def work(tx: Tx) -> Reply:
+        return Reply(HTTPStatus.OK, shown_test(await release_probed(tx, principal.actor, row, probe)))
+
+    return await once.answer(work)
 
 
-@router.post("/api/directory/{directory_id}/preview", summary="Preview a mapping")
-async def preview(directory_id: UUID, principal: Administrator, db: Db, setting: Setting) -> Preview:
-    """What the first records of its first page would mean; nothing is stored. Personal data."""
+@router.post("/api/directory/{directory_id}/preview", summary="Preview a mapping", response_model=Preview, responses=IDEMPOTENT)
+async def preview(directory_id: UUID, principal: Administrator, db: Db, setting: Setting, once: Once) -> Response:
+    """What the first records of its first page would mean; nobody of them is stored. Personal data.
+
+    Sent again with its Idempotency-Key it answers each record without its `externalId` and `member`.
+    """
+    _, probe = await _probed(db, principal, directory_id, setting, once)
+
+    async def work(_: Tx) -> Reply:
+        # What is kept outlives an erasure, and would hold people who are no members.
+        return Reply(HTTPStatus.OK, shown_preview(probe), kept=shown_preview(probe, people=False))
+
+    return await once.answer(work)
+
+
+async def _probed(
+    db: Database, principal: Principal, directory_id: UUID, setting: AdminSetting, once: OncePerKey
+) -> tuple[DirectoryRow, Probe]:
+    """A look at the first page, outside of every transaction; raises AlreadyAnswered before anybody is asked."""
+    await once.look()
     row = await _asked(db, principal, directory_id)
     async with _place(setting):
-        return shown_preview(await probe_directory(row, setting.opened, setting.described))
+        return row, await probe_directory(row, setting.opened, setting.described)
 
 
 @asynccontextmanager

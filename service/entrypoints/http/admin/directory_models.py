@@ -271,23 +271,24 @@ def shown_test(probe: Probe) -> TestResult:
     )
 
 
-def shown_preview(probe: Probe) -> Preview:
-    """As it is answered."""
+def shown_preview(probe: Probe, *, people: bool = True) -> Preview:
+    """As it is answered; without `people` it holds nothing that a directory says of them, not even keys: what a mapping that is
+    being tried takes for a key may be a national id."""
     page = probe.health.page
     return Preview(
         problem=probe.health.problem,
         count=None if page is None else page.count,
-        items=[_shown_record(record) for record in probe.records[:_SAMPLE]],
+        items=[_shown_record(record, people) for record in probe.records[:_SAMPLE]],
     )
 
 
-def _shown_record(record: SeenRecord) -> PreviewedRecord:
+def _shown_record(record: SeenRecord, people: bool) -> PreviewedRecord:
     action: Literal["upsert", "remove"] | None = None if record.unfit is not None else "remove" if record.left else "upsert"
     return PreviewedRecord(
-        external_id=record.external_id,
+        external_id=record.external_id if people else None,
         action=action,
         unfit=record.unfit,
         updated_at=record.updated_at,
         version=record.version,
-        member=record.member,
+        member=record.member if people else None,
     )

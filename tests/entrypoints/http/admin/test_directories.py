@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -210,6 +211,77 @@ async def test_a_directory_is_tested_previewed_and_released(admin: Admin, upstre
     assert preview["items"][1]["unfit"].startswith("member.name") or "name" in preview["items"][1]["unfit"]
     assert "national id" in preview["items"][3]["unfit"]
     assert await live(admin) == set()
+
+
+async def test_a_test_that_is_sent_again_asks_nobody_and_releases_nothing(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    tenant = await admin.tenant()
+    path = f"/api/directory/{(await admin.directory(tenant, upstream.url))['id']}"
+    once = {**tenant.headers(), "idempotency-key": "once"}
+    await admin.fetch("update connections set status = 'blocked' returning id")
+
+    first = await admin.client.post(f"{path}/test", headers=once)
+    # Blocked anew since: what the first request has done is not done a second time.
+    await admin.fetch("update connections set status = 'blocked' returning id")
+    asked = upstream.requests
+    again = await admin.client.post(f"{path}/test", headers=once)
+    elsewhere = await admin.client.post(f"{path}/preview", headers=once)
+
+    assert (first.status_code, first.json()["released"]) == (200, True)
+    assert (again.status_code, again.headers["idempotency-replayed"], again.content) == (200, "true", first.content)
+    assert upstream.requests == asked
+    assert (await admin.client.get(path, headers=tenant.headers())).json()["status"] == "blocked"
+    assert where(elsewhere) == ["header.Idempotency-Key"]
+    events = (await admin.client.get("/api/audit", headers=tenant.headers())).json()["items"]
+    assert [event["action"] for event in events].count("directory.released") == 1
+
+
+async def test_of_many_tests_at_once_under_one_key_one_releases(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    tenant = await admin.tenant()
+    path = f"/api/directory/{(await admin.directory(tenant, upstream.url))['id']}"
+    once = {**tenant.headers(), "idempotency-key": "once"}
+    await admin.fetch("update connections set status = 'blocked' returning id")
+
+    answers = await asyncio.gather(*(admin.client.post(f"{path}/test", headers=once) for _ in range(10)))
+
+    # 503: more of them at once than may ask a directory.
+    assert {answer.status_code for answer in answers} <= {200, 409, 503}
+    bodies = {answer.content for answer in answers if answer.status_code == 200}
+    assert len(bodies) == 1
+    assert b'"released":true' in next(iter(bodies))
+
+
+async def test_what_a_test_has_found_wrong_is_an_answer_that_is_kept_too(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    upstream.fault("html")
+    tenant = await admin.tenant()
+    path = f"/api/directory/{(await admin.directory(tenant, upstream.url))['id']}"
+    once = {**tenant.headers(), "idempotency-key": "once"}
+
+    first = await admin.client.post(f"{path}/test", headers=once)
+    upstream.heal()
+    again = await admin.client.post(f"{path}/test", headers=once)
+    anew = await admin.client.post(f"{path}/test", headers={**once, "idempotency-key": "another"})
+
+    assert (first.json()["works"], again.content) == (False, first.content)
+    assert anew.json()["works"] is True
+
+
+async def test_a_preview_that_is_sent_again_shows_no_people_a_second_time(admin: Admin, upstream: Upstream) -> None:
+    upstream.reset(3)
+    tenant = await admin.tenant()
+    path = f"/api/directory/{(await admin.directory(tenant, upstream.url))['id']}/preview"
+    once = {**tenant.headers(), "idempotency-key": "once"}
+
+    first = await admin.client.post(path, headers=once)
+    again = await admin.client.post(path, headers=once)
+
+    shown = first.json()
+    assert shown["items"][0]["member"]["name"] == "Member 1"
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.json() == {**shown, "items": [{**item, "externalId": None, "member": None} for item in shown["items"]]}
+    assert await admin.fetch("select 1 from idempotency_keys where body like '%Member 1%'") == []
 
 
 async def test_a_key_that_is_not_accepted_does_not_release(
