@@ -74,9 +74,11 @@ class LiveMember:
     source_version: int | None
 
 
-async def page_directories(tx: Tx, company_id: CompanyId, *, archived: bool, after: str | None, limit: int) -> list[DirectoryView]:
-    """A company's connections by name."""
-    records = await tx.fetch(_SQL["page_directories"].sql, company_id, archived, after, limit)
+async def page_directories(
+    tx: Tx, company_id: CompanyId, *, archived: bool, after: str | None, limit: int, only_asked: bool = False
+) -> list[DirectoryView]:
+    """A company's connections by name; `only_asked` leaves out those whose source tells by itself."""
+    records = await tx.fetch(_SQL["page_directories"].sql, company_id, archived, after, limit, only_asked)
     return [DirectoryView(**record) for record in records]
 
 

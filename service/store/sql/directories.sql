@@ -1,5 +1,6 @@
 -- name: page_directories
--- A company's connections by name, from above the last one of the page before; the archived only where they are asked for.
+-- A company's connections by name, from above the last one of the page before; the archived only where they are asked for. $5: only
+-- those whose source is asked.
 select c.id, c.company_id, c.name, c.kind, c.version_kind, c.mapped_fields, c.status, c.directory, c.secret_reference,
     c.most_removals, c.most_removed_percent, c.few_removals, c.last_full_sync_at, c.last_incremental_sync_at,
     w.connection_id is not null as takes_webhooks, case when s.enabled then s.interval_ms end as sync_interval_ms,
@@ -7,7 +8,10 @@ select c.id, c.company_id, c.name, c.kind, c.version_kind, c.mapped_fields, c.st
 from connections c
 left join webhooks w on w.connection_id = c.id
 left join schedules s on s.kind = 'directory_sync' and s.subject_id = c.id
-where c.company_id = $1 and ($2::boolean or c.status <> 'archived') and ($3::text is null or c.name > $3)
+where c.company_id = $1
+    and ($2::boolean or c.status <> 'archived')
+    and ($3::text is null or c.name > $3)
+    and (not $5::boolean or c.directory is not null)
 order by c.name
 limit $4;
 

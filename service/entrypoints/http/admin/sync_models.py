@@ -127,9 +127,10 @@ class Status(AnswerModel):
     """Where the syncs of a company stand, by directory."""
 
     enabled: bool = Field(description="False: SYNC_ENABLED switched them off; dry runs are not.")
-    directories: list[DirectoryStatus]
+    directories: list[DirectoryStatus] = Field(description="Those that are asked for members; one page of them.")
+    next_cursor: str | None = Field(default=None, description="Asks for the next page; null where there is none.")
 
-    example: ClassVar[dict[str, Any]] = {"enabled": True, "directories": [DirectoryStatus.example]}
+    example: ClassVar[dict[str, Any]] = {"enabled": True, "directories": [DirectoryStatus.example], "nextCursor": None}
 
 
 class Change(AnswerModel):

@@ -44,7 +44,7 @@ router: Final = admin_router("syncs")
 
 _RUNS: Final = Cursor("syncs", (datetime, UUID))
 _ENTRIES: Final = Cursor("entries", (int,))
-_MOST_DIRECTORIES: Final = 200
+_DIRECTORIES: Final = Cursor("sync status", (str,))
 
 _ACCEPTED: Final[dict[str, Any]] = {
     "status_code": HTTPStatus.ACCEPTED,
@@ -71,12 +71,21 @@ async def dry_run(principal: Syncer, setting: Setting, once: Once, asked: SyncBo
 
 
 @router.get("/sync/status", summary="Where the syncs stand")
-async def status(principal: Watcher, db: Db, setting: Setting) -> Status:
-    """By directory: the last run, what runs now, and what waits for somebody."""
+async def status(principal: Watcher, db: Db, setting: Setting, page: Page) -> Status:
+    """By directory, in the order of their names: the last run, what runs now, and what waits for somebody."""
+    after = _DIRECTORIES.read(page)
     async with db.transaction() as tx:
-        views = await page_directories(tx, principal.company_id, archived=False, after=None, limit=_MOST_DIRECTORIES)
-        found = [await _status(tx, view) for view in views if view.directory is not None]
-    return Status(enabled=setting.sync_enabled, directories=found)
+        views = await page_directories(
+            tx,
+            principal.company_id,
+            archived=False,
+            after=None if after is None else after[0],
+            limit=page.wanted,
+            only_asked=True,
+        )
+        found = [await _status(tx, view) for view in views[: page.limit]]
+    last = _DIRECTORIES.page(page, views, lambda view: view.name, lambda view: (view.name,))
+    return Status(enabled=setting.sync_enabled, directories=found, next_cursor=last.next_cursor)
 
 
 @router.get("/sync/logs", summary="List syncs")

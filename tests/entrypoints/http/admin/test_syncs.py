@@ -159,6 +159,33 @@ async def test_a_job_is_cancelled_once(admin: Admin, upstream: Upstream) -> None
     assert [row["state"] for row in (await get(admin, tenant, "/sync/jobs?state=cancelled")).json()["items"]] == ["cancelled"]
 
 
+async def test_the_status_has_every_directory_that_is_asked_a_page_at_a_time(admin: Admin, upstream: Upstream) -> None:
+    tenant, other = await admin.tenant(), await admin.tenant()
+    for owner in (tenant, other):
+        await admin.directory(owner, upstream.url, name="z last")
+    # Those that tell by themselves lie between the others by name, and are nothing that is synced.
+    sql = """
+        insert into connections (company_id, name, kind, version_kind, mapped_fields, directory)
+        select $1, 'c' || to_char(n, 'FM000'), case when $2 then 'django' else 'stream' end, 'none', '{name}',
+            case when $2 then '{"baseUrl": "https://members.example.com"}'::jsonb end
+        from generate_series($3::integer, 500, 2) n
+    """
+    await admin.fetch(sql, tenant.company_id, False, 1)
+    await admin.fetch(sql, tenant.company_id, True, 2)
+
+    pages, path = [], "/sync/status?limit=200"
+    while True:
+        answer = (await get(admin, tenant, path)).json()
+        pages.append([directory["name"] for directory in answer["directories"]])
+        if answer["nextCursor"] is None:
+            break
+        path = f"/sync/status?limit=200&cursor={answer['nextCursor']}"
+
+    assert [len(page) for page in pages] == [200, 51]
+    assert [name for page in pages for name in page] == [*(f"c{n:03}" for n in range(2, 501, 2)), "z last"]
+    assert len((await get(admin, tenant, "/sync/status")).json()["directories"]) == 50
+
+
 async def test_which_directory_is_said_where_there_are_several(admin: Admin, upstream: Upstream) -> None:
     tenant = await admin.tenant()
     none = await admin.client.post("/sync", headers=tenant.headers())
