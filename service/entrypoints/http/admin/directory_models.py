@@ -96,7 +96,6 @@ class NewDirectoryBody(RequestModel):
         "kind": "django",
         "settings": {"baseUrl": "https://members.example.com", "path": "/api/members/", "pageSize": 500},
         "secretReference": "env:ROLLCALL_SECRET_REGISTER",
-        "versions": "updated_at",
         "removalLimits": {"most": 100, "mostPercent": 2, "few": 5},
     }
 
@@ -150,7 +149,7 @@ class Directory(AnswerModel):
         "name": "register",
         "kind": "django",
         "status": "active",
-        "versions": "updated_at",
+        "versions": "none",
         "fields": ["email", "name", "nationalId"],
         "settings": {"baseUrl": "https://members.example.com", "path": "/api/members/", "pageSize": 500},
         "secretReference": "env:ROLLCALL_SECRET_REGISTER",
@@ -205,7 +204,7 @@ class PreviewedRecord(AnswerModel):
         "externalId": "ada",
         "action": "upsert",
         "unfit": None,
-        "updatedAt": "2026-11-30T08:15:00Z",
+        "updatedAt": None,
         "version": None,
         "member": {"nationalId": "1012159991", "name": "Ada Lovelace", "email": "ada@example.org"},
     }
