@@ -151,7 +151,7 @@ class Jobs:
 
     async def cancel(self, job: JobId) -> Cancellation | None:
         async with self.database.transaction() as tx:
-            return await cancel_job(tx, job)
+            return await cancel_job(tx, job, None, "tests")
 
     async def until(self, job: JobId, condition: Callable[[JobRow], bool], *, within: float = 60) -> JobRow:
         row = await self.row(job)

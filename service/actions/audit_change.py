@@ -1,4 +1,4 @@
-"""Note in the audit what was changed over the admin API and is no member, in the transaction of the change."""
+"""Note in the audit what was administered, by API or command, and is no member, in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from service.domain.jobs import JobId
 from service.domain.member import CompanyId
 from service.store.admin_events import NewAdminEvent, insert_admin_event
+from service.store.jobs import find_job
 from service.telemetry.handling import handling
 
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["Author", "audit_change", "differences"]
+__all__ = ["Author", "audit_change", "audit_job", "differences"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ async def audit_change(tx: Tx, author: Author, action: str, subject_id: UUID, ch
         changes=changes or {},
     )
     await insert_admin_event(tx, event)
+
+
+async def audit_job(tx: Tx, job_id: JobId, actor: str, action: str) -> None:
+    """Note what somebody did with a job in its company's audit; one of the whole installation is in nobody's."""
+    job = await find_job(tx, job_id)
+    if job is not None and job.company_id is not None:
+        await audit_change(tx, Author(CompanyId(job.company_id), actor), action, job_id)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from service.actions.audit_change import audit_job
 from service.actions.move_jobs import move_jobs
 from service.domain import jobs
 from service.domain.jobs import CancelAsked, Cancellation, Ended, JobId, Transition
@@ -13,11 +14,25 @@ from service.store.jobs import lock_job, request_cancel
 if TYPE_CHECKING:
     from service.store.database import Tx
 
-__all__ = ["cancel_job"]
+__all__ = ["cancel_job", "stop_job"]
 
 
-async def cancel_job(tx: Tx, job_id: JobId, company_id: CompanyId | None = None) -> Cancellation | None:
-    """Cancel a queued job, ask the worker of a running one to stop it; None where the company has no such job."""
+async def cancel_job(tx: Tx, job_id: JobId, company_id: CompanyId | None, cancelled_by: str) -> Cancellation | None:
+    """Stop a job and note in its company's audit who wanted that; None where the company has no such job.
+
+    `company_id` None is all companies. A job of the whole installation is in nobody's audit.
+    """
+    cancellation = await stop_job(tx, job_id, company_id)
+    if isinstance(cancellation, Transition | CancelAsked):
+        await audit_job(tx, job_id, cancelled_by, "job.cancelled")
+    return cancellation
+
+
+async def stop_job(tx: Tx, job_id: JobId, company_id: CompanyId | None = None) -> Cancellation | None:
+    """Cancel a queued job, ask the worker of a running one to stop it; None where the company has no such job.
+
+    As a part of something that is itself in the audit.
+    """
     job = await lock_job(tx, job_id, company_id)
     if job is None:
         return None

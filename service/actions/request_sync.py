@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from service.actions.audit_change import Author, audit_change
 from service.actions.enqueue_job import AlreadyRunning, Enqueued, enqueue_job
 from service.domain.directories.sync_options import SyncOptions
 from service.domain.member import CompanyId, ConnectionId
@@ -55,9 +56,9 @@ async def request_sync(
     enabled: bool,
     company_id: CompanyId | None = None,
 ) -> SyncRequest | None:
-    """Queue a sync; None where there is no such directory, or not in this company. Raises Retry errors.
+    """Queue a sync, and note in the audit who asked; None where there is no such directory, or not in this company.
 
-    One sync of a connection runs at a time, a dry run among them.
+    One sync of a connection runs at a time, a dry run among them. Raises Retry errors.
     """
     # Before it is read: whoever changes what its records mean first sees that nobody is about to read them.
     await hold_directory(tx, connection_id)
@@ -69,7 +70,7 @@ async def request_sync(
         return SyncRefused(obstacle)
     if not options.dry_run and (removal := await find_active_job(tx, CONNECTION_REMOVAL, connection_id)) is not None:
         return AlreadyRunning(removal)
-    return await enqueue_job(
+    answer = await enqueue_job(
         tx,
         kind=DIRECTORY_SYNC,
         company_id=row.company_id,
@@ -77,3 +78,7 @@ async def request_sync(
         requested_by=requested_by,
         parameters=options.to_parameters(),
     )
+    if isinstance(answer, Enqueued):
+        action = "directory.dry_run_requested" if options.dry_run else "directory.sync_requested"
+        await audit_change(tx, Author(CompanyId(row.company_id), requested_by), action, connection_id)
+    return answer

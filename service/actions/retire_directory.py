@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from service.actions.audit_change import Author, audit_change
-from service.actions.cancel_job import cancel_job
+from service.actions.cancel_job import stop_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued, enqueue_job
 from service.actions.request_sync import CONNECTION_REMOVAL, DIRECTORY_SYNC
 from service.actions.review_job import reject_job
@@ -104,7 +104,7 @@ async def close_jobs(tx: Tx, connection_id: ConnectionId, by: str, *, but: JobId
     for kind in (DIRECTORY_SYNC, CONNECTION_REMOVAL):
         active = await find_active_job(tx, kind, connection_id)
         if active is not None and active != but:
-            await cancel_job(tx, active)
+            await stop_job(tx, active)
         for waiting in await list_jobs_of_subject(tx, connection_id, kind, state=JobState.QUARANTINED, limit=_MOST):
             if waiting.id != but:
                 await reject_job(tx, JobId(waiting.id), None, "the connection is taken out of use")

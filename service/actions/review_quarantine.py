@@ -1,9 +1,10 @@
-"""Decide what becomes of a quarantined job, whatever its kind: a sync goes by the list that it has, a removal by its count."""
+"""Decide what becomes of a quarantined job, whatever its kind, and note in the audit who did."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.actions.audit_change import audit_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.remove_connection import approve_removal
 from service.actions.request_sync import CONNECTION_REMOVAL, SyncRefused
@@ -30,8 +31,12 @@ async def approve_quarantined(
     if row is None:
         return None
     if row.kind == CONNECTION_REMOVAL:
-        return await approve_removal(tx, job_id, company_id)
-    return await approve_sync(tx, job_id, company_id, reviewed_by, enabled=enabled)
+        answer: Enqueued | AlreadyRunning | NotQuarantined | SyncRefused | None = await approve_removal(tx, job_id, company_id)
+    else:
+        answer = await approve_sync(tx, job_id, company_id, reviewed_by, enabled=enabled)
+    if isinstance(answer, Enqueued):
+        await audit_job(tx, job_id, reviewed_by, "job.approved")
+    return answer
 
 
 async def reject_quarantined(
@@ -39,4 +44,7 @@ async def reject_quarantined(
 ) -> Rejected | NotQuarantined | None:
     """Let nothing come of it: it is cancelled, its result kept. None where the company has no such job."""
     # Of a removal there is no run in the syncs' log, and no review to note.
-    return await reject_sync(tx, job_id, company_id, reviewed_by)
+    answer = await reject_sync(tx, job_id, company_id, reviewed_by)
+    if isinstance(answer, Rejected):
+        await audit_job(tx, job_id, reviewed_by, "job.rejected")
+    return answer

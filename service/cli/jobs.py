@@ -105,7 +105,7 @@ def show_job(job_id: JobArgument) -> None:
 @jobs.command("cancel")
 def cancel(job_id: JobArgument) -> None:
     """Cancel a job: at once while it is queued, at its next step while it runs."""
-    cancellation = in_transaction(lambda tx: cancel_job(tx, JobId(job_id)))
+    cancellation = in_transaction(lambda tx: cancel_job(tx, JobId(job_id), None, "cli"))
     match cancellation:
         case None:
             raise RollcallError(_not_there(job_id))

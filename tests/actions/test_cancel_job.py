@@ -56,6 +56,6 @@ async def test_a_job_of_another_company_is_not_there(jobs: Jobs) -> None:
     job = await jobs.enqueue("works")
 
     async with jobs.database.transaction() as tx:
-        assert await cancel_job(tx, job, CompanyId(uuid4())) is None
-        assert await cancel_job(tx, JobId(uuid4()), jobs.company) is None
-        assert isinstance(await cancel_job(tx, job, jobs.company), Transition)
+        assert await cancel_job(tx, job, CompanyId(uuid4()), "tests") is None
+        assert await cancel_job(tx, JobId(uuid4()), jobs.company, "tests") is None
+        assert isinstance(await cancel_job(tx, job, jobs.company, "tests"), Transition)

@@ -136,7 +136,7 @@ async def test_a_run_whose_job_has_ended_without_it_runs_no_more(drift: Drift) -
     assert (run.finished_at, run.verdict, run.error) == (None, None, None)
 
     async with drift.database.transaction() as tx:
-        await cancel_job(tx, job_id)
+        await cancel_job(tx, job_id, None, "tests")
 
     (run,) = await drift.runs()
     assert (run.verdict, run.error) == ("inconclusive", "its job was cancelled")

@@ -270,7 +270,7 @@ async def test_a_cancelled_scan_stops_and_says_so(scans: Scans) -> None:
 
     async def cancel_and_hang() -> None:
         async with scans.database.transaction() as tx:
-            await cancel_job(tx, job_id)
+            await cancel_job(tx, job_id, None, "tests")
         await asyncio.Event().wait()
 
     provider.before = cancel_and_hang

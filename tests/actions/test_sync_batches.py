@@ -215,7 +215,7 @@ async def test_what_is_interrupted_between_batches_side_by_side_leaves_whole_one
     running = asyncio.create_task(syncs.run(job, options=quick))
     await asyncio.wait_for(watched.waiting.wait(), 30)
     async with syncs.database.transaction() as tx:
-        await cancel_job(tx, job)
+        await cancel_job(tx, job, None, "tests")
     row = await running
     assert (row.state, watched.under_way) == (JobState.CANCELLED, 0)
     done = await syncs.live()

@@ -235,7 +235,7 @@ async def test_a_cancelled_sync_says_so_and_removes_nobody(syncs: Syncs) -> None
 
     async def cancel() -> None:
         async with syncs.database.transaction() as tx:
-            await cancel_job(tx, job)
+            await cancel_job(tx, job, None, "tests")
         # Until the heartbeat has brought it.
         await asyncio.sleep(0.3)
 

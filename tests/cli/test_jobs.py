@@ -75,6 +75,16 @@ async def test_a_queued_job_is_cancelled_and_a_running_one_asked(rollcall: Comma
 
     assert (again.status, "the job has ended already: cancelled" in again.err) == (1, True)
     assert (await jobs.row(queued)).state is JobState.CANCELLED
+    events = await jobs.fetch("select actor, action, subject_id from admin_events where company_id = $1 order by id", jobs.company)
+    assert [tuple(event) for event in events] == [("cli", "job.cancelled", queued), ("cli", "job.cancelled", running)]
+
+
+async def test_a_job_of_the_whole_installation_is_cancelled_and_in_no_company_s_audit(rollcall: Command, jobs: Jobs) -> None:
+    job = await jobs.enqueue("works")
+    await jobs.fetch("update jobs set company_id = null where id = $1", job)
+
+    assert (await rollcall("jobs", "cancel", str(job))).out == "cancelled"
+    assert await jobs.fetch("select 1 from admin_events where subject_id = $1", job) == []
 
 
 @pytest.mark.parametrize("verb", ["show", "cancel"])

@@ -60,11 +60,11 @@ async def held_removal(url: str) -> JobId:
     return asked.job_id
 
 
-async def execute(url: str, sql: str) -> None:
+async def fetch(url: str, sql: str) -> list[tuple[object, ...]]:
     database = await Database.connect(url, name="tests", size=1)
     try:
         async with database.transaction() as tx:
-            await tx.execute(sql)
+            return [tuple(record) for record in await tx.fetch(sql)]
     finally:
         await database.close()
 
@@ -91,7 +91,7 @@ async def test_with_two_variables_a_dry_run_shows_what_a_sync_does(rollcall: Com
     assert out.splitlines()[-1].startswith("would be 1 added, 1 updated, 1 removed, 38 unchanged; 40 read in ")
 
 
-async def test_what_is_held_back_is_approved_or_rejected(rollcall: Command, upstream: Upstream) -> None:
+async def test_what_is_held_back_is_approved_or_rejected(rollcall: Command, database_url: str, upstream: Upstream) -> None:
     await sync(rollcall)
     upstream.change(delete=range(1, 11))
     status, _, err = await sync(rollcall)
@@ -107,6 +107,15 @@ async def test_what_is_held_back_is_approved_or_rejected(rollcall: Command, upst
     assert (ended.status, ended.out.partition(";")[0]) == (0, "10 removed, 30 unchanged"), ended.err
     shown = (await rollcall("sync", "log")).out.splitlines()
     assert [line.split()[4] for line in shown[1:]] == ["success", "quarantined,", "quarantined,", "success"]
+    assert await fetch(
+        database_url, "select actor, action from admin_events where action <> 'directory.registered' order by id"
+    ) == [
+        ("cli", "directory.sync_requested"),
+        ("cli", "directory.sync_requested"),
+        ("cli", "job.rejected"),
+        ("cli", "directory.sync_requested"),
+        ("cli", "job.approved"),
+    ]
 
 
 async def test_the_removal_of_a_directory_s_members_is_approved_or_rejected_as_the_api_does_it(
@@ -125,7 +134,7 @@ async def test_the_removal_of_a_directory_s_members_is_approved_or_rejected_as_t
 async def test_more_than_were_approved_wait_anew(rollcall: Command, database_url: str) -> None:
     await sync(rollcall)
     job = await held_removal(database_url)
-    await execute(
+    await fetch(
         database_url,
         """
         insert into members (id, company_id, connection_id, external_id, name, upstream_state, state, version)

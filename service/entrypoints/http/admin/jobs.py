@@ -9,7 +9,6 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from service.actions.audit_change import Author, audit_change
 from service.actions.cancel_job import cancel_job
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.reconcile_drift import DRIFT_FULL, DRIFT_SAMPLED
@@ -88,7 +87,6 @@ async def approve(job_id: UUID, principal: Starter, once: Once, setting: Setting
         answer = await approve_quarantined(tx, JobId(job_id), company_id, principal.actor, enabled=enabled)
         match answer:
             case Enqueued():
-                await audit_change(tx, _author(principal), "job.approved", job_id)
                 return Reply(HTTPStatus.ACCEPTED, StartedJob(job_id=job_id), {"Location": f"/sync/jobs/{job_id}"})
             case AlreadyRunning(job_id=other):
                 raise ProblemError(HTTPStatus.CONFLICT, "another job works on the directory", job_id=other)
@@ -116,7 +114,6 @@ async def reject(job_id: UUID, principal: Starter, once: Once) -> Response:
         answer = await reject_quarantined(tx, JobId(job_id), principal.company_id, principal.actor)
         match answer:
             case Rejected():
-                await audit_change(tx, _author(principal), "job.rejected", job_id)
                 return Reply(HTTPStatus.OK, shown_job(await _found(tx, job_id, principal)))
             case NotQuarantined(state=state):
                 raise _nothing_to_decide(state)
@@ -138,10 +135,9 @@ async def cancel(job_id: UUID, principal: Starter, once: Once) -> Response:
 
     async def work(tx: Tx) -> Reply:
         await _demand_start(tx, job_id, principal)
-        answer = await cancel_job(tx, JobId(job_id), principal.company_id)
+        answer = await cancel_job(tx, JobId(job_id), principal.company_id, principal.actor)
         match answer:
             case Transition() | CancelAsked():
-                await audit_change(tx, _author(principal), "job.cancelled", job_id)
                 return Reply(HTTPStatus.OK, shown_job(await _found(tx, job_id, principal)))
             case Ended(state=state):
                 raise ProblemError(HTTPStatus.CONFLICT, f"the job has ended: it is {state.value}")
@@ -168,7 +164,3 @@ async def _found(tx: Tx, job_id: UUID, principal: Principal) -> JobRow:
 
 def _nothing_to_decide(state: JobState) -> ProblemError:
     return ProblemError(HTTPStatus.CONFLICT, f"the job is {state.value}: there is nothing to decide")
-
-
-def _author(principal: Principal) -> Author:
-    return Author(principal.company_id, principal.actor)

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from service.actions.audit_change import Author, audit_change
 from service.actions.enqueue_job import AlreadyRunning, Enqueued
 from service.actions.request_sync import DIRECTORY_SYNC, SyncRefused, request_sync
 from service.domain.directories.delta import Count
@@ -150,8 +149,6 @@ async def _request(
         )
         match answer:
             case Enqueued(job_id=job_id):
-                action = "directory.dry_run_requested" if options.dry_run else "directory.sync_requested"
-                await audit_change(tx, Author(principal.company_id, principal.actor), action, connection_id)
                 return Reply(HTTPStatus.ACCEPTED, StartedJob(job_id=job_id), {"Location": f"/sync/jobs/{job_id}"})
             case AlreadyRunning(job_id=job_id):
                 raise ProblemError(HTTPStatus.CONFLICT, "a job works on the directory already", job_id=job_id)
