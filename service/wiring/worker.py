@@ -227,11 +227,12 @@ class Worker:
             task.cancel()
         if self._tasks and self._db is not None:
             _, busy = await asyncio.wait(self._tasks, timeout=_CANCELLED_WITHIN_SECONDS)
-            if busy:
+            if busy or self._slots.busy:
                 # A cancelled transaction waits for its rollback, and a database that hangs would keep it beyond every grace.
-                self._db.terminate()
-                if self._notifications_db is not None:
-                    self._notifications_db.terminate()
+                for db in (self._db, self._jobs_db, self._notifications_db):
+                    if db is not None:
+                        db.terminate()
+        await self._slots.ended()
         for task, ended in zip(self._tasks, await asyncio.gather(*self._tasks, return_exceptions=True), strict=True):
             if isinstance(ended, Exception):
                 _log.error("worker task failed", task=task.get_name(), exc_info=ended)
@@ -334,11 +335,17 @@ def worker_metrics() -> Metrics:
 
 
 def _job_options(settings: Settings | None) -> JobOptions:
-    """A job that does not stop by itself is interrupted while the grace period lasts."""
+    """A job that does not stop by itself is interrupted, and left to its lease, while the grace period lasts."""
     options = JobOptions()
     if settings is None:
         return options
-    return replace(options, stop_within=min(options.stop_within, timedelta(seconds=settings.shutdown_grace_seconds / 2)))
+    grace = timedelta(seconds=settings.shutdown_grace_seconds)
+    return replace(
+        options,
+        stop_within=min(options.stop_within, grace / 2),
+        end_within=min(options.end_within, grace / 4),
+        look=min(options.look, max(grace / 10, timedelta(seconds=0.2))),
+    )
 
 
 def _say_closed(_: object, error: BaseException | None = None) -> None:

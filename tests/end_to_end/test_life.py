@@ -212,6 +212,27 @@ async def test_a_broker_that_is_lost_while_a_queue_is_declared_anew_is_survived(
         assert service.process.returncode is None
 
 
+async def test_sigterm_ends_a_process_whose_jobs_wait_for_a_database_that_hangs(database_url: str, rabbitmq_url: str) -> None:
+    locker = await asyncpg.connect(database_url)
+    await locker.execute("begin; lock table members in access exclusive mode")
+    try:
+        async with (
+            clean_broker(rabbitmq_url),
+            FaultProxy.before(database_url) as database,
+            running_service(database.url, rabbitmq_url, SHUTDOWN_GRACE_SECONDS="2") as service,
+        ):
+            await service.says("worker takes messages", within=60)
+            async with asyncio.timeout(60):
+                # The first slots of the clock are due at once, and what they began wants the members.
+                while not await locker.fetchval("select count(*) from jobs where state = 'running'"):
+                    await asyncio.sleep(0.1)
+            database.stall()
+            # The five seconds more that an orchestrator gives.
+            assert await service.terminate(within=7) == 0
+    finally:
+        await locker.close()
+
+
 async def test_sigterm_in_the_middle_loses_nothing(database_url: str, rabbitmq_url: str) -> None:
     upstream = await Upstream.register(database_url)
     changes = [upstream.upsert(str(number), 1) for number in range(1500)]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["JobSlots", "UnknownKind"]
 
+# A job that is interrupted in a transaction ends with its rollback.
+_CANCELLED_WITHIN_SECONDS: Final = 0.5
+
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -87,16 +90,28 @@ class JobSlots:
         return True
 
     async def stop(self) -> None:
-        """Tell the jobs to stop, and wait until each is given back, or left to its lease where it goes on for too long."""
-        self._stopping = True
+        """Tell the jobs to stop, and wait until each is given back, or left to its lease where it goes on for too long.
+
+        What has not `ended` then waits for a rollback, for as long as its database hangs.
+        """
+        told, self._stopping = self._stopping, True
         for job in self._running.values():
             job.stop()
-        if not self._running:
-            return
-        _log.info("jobs are given back", jobs=len(self._running))
-        await asyncio.wait(self._running, timeout=self._options.stops_within.total_seconds())
+        if self._running and not told:
+            _log.info("jobs are given back", jobs=len(self._running))
+            await asyncio.wait(self._running, timeout=self._options.stops_within.total_seconds())
         for task in self._running:
             task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CANCELLED_WITHIN_SECONDS)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job has not ended."""
+        return bool(self._running)
+
+    async def ended(self) -> None:
+        """Wait until every job has ended, however."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _claim(self, job_id: JobId, traced: Traced) -> RunningJob | None:

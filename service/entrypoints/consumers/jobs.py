@@ -36,6 +36,7 @@ __all__ = ["JobConsumer"]
 
 _BROKER_ERRORS: Final = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, IncorrectState)
 _CANCEL_SECONDS: Final = 10.0
+_IN_HAND_SECONDS: Final = 0.2
 # A consumer that the library brought back with its connection may meet full slots.
 _HELD_AT_MOST_SECONDS: Final = 20.0
 _AGAIN: Final = Backoff(timedelta(seconds=0.2), timedelta(seconds=5))
@@ -104,10 +105,14 @@ class JobConsumer:
                     await self._resume()
 
     async def stop(self) -> None:
-        """Take no more."""
+        """Take no more; what is in hand is waited for by whoever stops all consumers."""
         async with self.lock:
             try:
-                await self._subscriber.stop()
+                # From its first step on it takes nothing. Then it would wait for what is in hand, which may wait for the database,
+                # and the grace period would be over before the others begin to stop.
+                await asyncio.wait_for(self._subscriber.stop(), _IN_HAND_SECONDS)
+            except TimeoutError:
+                return
             except _BROKER_ERRORS as error:
                 # It takes nothing any more either way; the broker is left by whoever stops all consumers.
                 _log.warning("the broker is away while jobs stop", reason=type(error).__name__)
