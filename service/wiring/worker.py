@@ -217,8 +217,18 @@ class Worker:
         """Take no more, finish what is in flight within the grace period, and give back the rest and the jobs."""
         # First, or it would take jobs only to give them back.
         await self._jobs.stop()
-        await asyncio.gather(self._consumption.leave(), self._slots.stop(), self._stop_notifier())
-        await self.close()
+        grace = self._settings.shutdown_grace_seconds if self._settings is not None else 0
+        parts = [asyncio.create_task(part) for part in (self._consumption.leave(), self._slots.stop(), self._stop_notifier())]
+        try:
+            _, left = await asyncio.wait(parts, timeout=grace + _CANCELLED_WITHIN_SECONDS)
+            if left:
+                # What the broker's client cancelled is waited for by it, and waits for a rollback.
+                self._terminate_databases()
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+            await self.close()
 
     async def close(self) -> None:
         """End what `open` began."""
@@ -229,9 +239,7 @@ class Worker:
             _, busy = await asyncio.wait(self._tasks, timeout=_CANCELLED_WITHIN_SECONDS)
             if busy or self._slots.busy:
                 # A cancelled transaction waits for its rollback, and a database that hangs would keep it beyond every grace.
-                for db in (self._db, self._jobs_db, self._notifications_db):
-                    if db is not None:
-                        db.terminate()
+                self._terminate_databases()
         await self._slots.ended()
         for task, ended in zip(self._tasks, await asyncio.gather(*self._tasks, return_exceptions=True), strict=True):
             if isinstance(ended, Exception):
@@ -272,6 +280,11 @@ class Worker:
         if self._settings is None:
             raise RuntimeError("the worker was not opened")
         return await apply_changes(self._database(), changes, default_grace_days=self._settings.grace_days, metrics=self._metrics)
+
+    def _terminate_databases(self) -> None:
+        for db in (self._db, self._jobs_db, self._notifications_db):
+            if db is not None:
+                db.terminate()
 
     def _wake_notifier(self) -> None:
         if self._notifier is not None:
