@@ -68,7 +68,7 @@ def _asked_rightly() -> Iterator[None]:
     try:
         yield
     except _USAGE_ERROR as error:
-        error.exit_code = _ASKED_WRONGLY  # type: ignore[attr-defined]  # the base that is not exported has it
+        error.exit_code = _ASKED_WRONGLY  # type: ignore[attr-defined]  # of a base that click does not export
         raise
 
 

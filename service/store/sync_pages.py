@@ -105,7 +105,7 @@ async def compare_page(
     tx: Tx, job_id: JobId, connection_id: ConnectionId, page: ReadPage, removal_hash: bytes, *, began_at: datetime, seed: int
 ) -> PageFindings:
     """Note a page of the first reading, and find in it what is not what is remembered, and who is there."""
-    # A plan for these very keys is made anew for each page, and reads all members through where they are not very many.
+    # The server plans the first five pages for their very keys, and reads all members through while it has not counted them.
     await plan_once(tx)
     arguments = (job_id, connection_id, page.joined_keys, page.joined_hashes, page.versions, removal_hash, began_at, seed)
     record = await tx.fetchrow(_SQL["compare_page"].sql, *arguments)
